@@ -1,0 +1,1 @@
+//! nonnetd beside ovsdb-server, in one run.

@@ -1,0 +1,1 @@
+//! The data model and notation of OVSDB (RFC 7047).

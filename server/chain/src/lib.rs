@@ -1,0 +1,1 @@
+//! The commit record and the hash chain.

@@ -1,0 +1,2 @@
+//! The nonnet daemon.
+fn main() {}

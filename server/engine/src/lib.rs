@@ -1,0 +1,1 @@
+//! One OVSDB database in memory.

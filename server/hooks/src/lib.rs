@@ -1,0 +1,1 @@
+//! Rows to wanted kernel objects to plans.

@@ -1,0 +1,1 @@
+//! Carries out plans in the Linux kernel and observes it.

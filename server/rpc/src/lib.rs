@@ -1,0 +1,1 @@
+//! JSON-RPC 1.0 byte streams over unix and TCP sockets.

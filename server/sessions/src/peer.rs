@@ -1,0 +1,37 @@
+//! Who is at the other end of a session, as the kernel told us when it connected.
+//!
+//! Filled by the transport once, at accept; never from anything the client says.
+
+use ecow::EcoString;
+
+/// Names one session for as long as the process lives; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// The credentials of a peer on a unix socket (`SO_PEERCRED`, `unix(7)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// User id, in our user namespace.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Process id at the time of `connect()`, in our pid namespace.
+    pub pid: u32,
+}
+
+/// The other end of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The remote that accepted it, in OVS syntax (`punix:/run/nonnet.db.sock`, `ptcp:6640`).
+    pub remote: EcoString,
+    /// The peer's own address where it has one (`127.0.0.1:40212`); empty on a unix socket.
+    pub address: EcoString,
+    /// Set on unix sockets only.
+    pub credentials: Option<Credentials>,
+    /// `/proc/<pid>/comm` at accept; empty where unknown.
+    pub comm: EcoString,
+    /// `/proc/<pid>/cgroup`'s systemd unit or path at accept; empty where unknown.
+    pub unit: EcoString,
+    /// Start time of the process in clock ticks since boot (`proc(5)`, stat field 22); 0 where unknown.
+    pub start_ticks: u64,
+}

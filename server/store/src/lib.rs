@@ -1,0 +1,1 @@
+//! Where records and rows are kept.

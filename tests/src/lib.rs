@@ -1,0 +1,1 @@
+//! Drivers, cases and real peers for nonnet's tests.

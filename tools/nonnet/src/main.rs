@@ -1,0 +1,2 @@
+//! The nonnet command line.
+fn main() {}
