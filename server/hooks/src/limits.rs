@@ -1,0 +1,31 @@
+//! The limits of this crate, each with its unit and its reason.
+
+/// Bytes of a link name: the kernel's `IFNAMSIZ` less the closing NUL.
+pub const LINK_NAME_BYTES_MAX: usize = 15;
+
+/// Bytes of a link alias: the kernel's `IFALIASZ` less the closing NUL.
+pub const ALIAS_BYTES_MAX: usize = 255;
+
+/// Objects in one plan: a commit that comes while a plan runs waits for this many at most.
+pub const OBJECTS_PER_PLAN_MAX: usize = 256;
+
+/// Milliseconds before an object's first retry.
+pub const RETRY_MS_MIN: u64 = 50;
+
+/// Milliseconds between retries at most: a row that never works costs two attempts a minute.
+pub const RETRY_MS_MAX: u64 = 30_000;
+
+/// Milliseconds between full comparisons with the kernel: bounds the life of an unnoticed difference.
+pub const RESYNC_MS: u64 = 30_000;
+
+/// Heals of one object within [`CONTENDED_WINDOW_MS`] after which somebody else is taken to manage it.
+pub const HEALS_MAX: usize = 5;
+
+/// Milliseconds over which heals are counted.
+pub const CONTENDED_WINDOW_MS: u64 = 10_000;
+
+/// Protocol number of the addresses and routes that nonnet makes (`IFA_PROTO`, `rtm_protocol`).
+pub const PROTOCOL: u8 = 110;
+
+/// The kernel's main routing table (`RT_TABLE_MAIN`).
+pub const ROUTE_TABLE_MAIN: u32 = 254;

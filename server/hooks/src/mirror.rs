@@ -1,0 +1,460 @@
+//! The had state: what the kernel said about links, addresses and routes, per network namespace.
+//!
+//! Takes observations (events and whole dumps), gives the state to compare with and what each observation touched. A dump touches only what it
+//! changes, so that a resync costs comparisons and nothing more. It must never hold what the kernel did not say.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use ecow::EcoString;
+use ipnet::IpNet;
+
+use crate::name::{LinkName, Mac};
+use crate::object::Route;
+
+/// A network namespace that the kernel side has open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NamespaceId {
+    /// The server's own.
+    Host,
+    /// Another one, by its nsfs inode number.
+    Inode(u64),
+}
+
+/// A link as the kernel describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Its index in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: EcoString,
+    /// Its kind (`IFLA_INFO_KIND`: `bridge`, `veth`); empty for hardware and loopback.
+    pub kind: EcoString,
+    /// Its hardware address, if it has one of six bytes.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// The index of the bridge it is a port of.
+    pub master: Option<u32>,
+    /// Its group (`IFLA_GROUP`).
+    pub group: u32,
+    /// Its alias (`IFLA_IFALIAS`).
+    pub alias: EcoString,
+    /// Whether it is set up (`IFF_UP`).
+    pub up: bool,
+    /// Whether it carries packets (`IFF_LOWER_UP`).
+    pub carrier: bool,
+    /// The index of the other end of a veth pair, in the other end's namespace (`IFLA_LINK`).
+    pub peer: Option<u32>,
+    /// Whether the kernel makes no IPv6 address on it by itself (`addr_gen_mode none`). `None`: not told.
+    pub address_generation_off: Option<bool>,
+    /// Whether a bridge speaks the spanning tree protocol. `None`: no bridge.
+    pub stp: Option<bool>,
+}
+
+/// An address on a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The link's index.
+    pub index: u32,
+    /// The address with its prefix length.
+    pub address: IpNet,
+    /// Who made it (`IFA_PROTO`); 0 when not told.
+    pub protocol: u8,
+}
+
+/// A route in a namespace's tables.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InstalledRoute {
+    /// The index of the link it leaves through; `None` for a blackhole.
+    pub index: Option<u32>,
+    /// The route.
+    pub route: Route,
+    /// Who made it (`rtm_protocol`).
+    pub protocol: u8,
+}
+
+/// All that one dump of a namespace gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Every link.
+    pub links: Vec<Link>,
+    /// Every address.
+    pub addresses: Vec<Address>,
+    /// Every unicast route and blackhole of its tables except the local one.
+    pub routes: Vec<InstalledRoute>,
+}
+
+/// One change in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The namespace was dumped: this is all there is.
+    Replaced(Snapshot),
+    /// The routes were dumped: these are all there are.
+    RoutesReplaced(Vec<InstalledRoute>),
+    /// The namespace is gone, or no longer observed.
+    Gone,
+    /// A link is new or changed.
+    LinkSet(Link),
+    /// The link of this index is gone.
+    LinkGone(u32),
+    /// An address is new or changed.
+    AddressSet(Address),
+    /// An address is gone from the link of this index.
+    AddressGone(u32, IpNet),
+    /// A route is new.
+    RouteSet(InstalledRoute),
+    /// A route is gone.
+    RouteGone(InstalledRoute),
+    /// A setting below `/proc/sys/net` was read.
+    Sysctl(EcoString, EcoString),
+}
+
+/// A change and the namespace in which it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// The namespace.
+    pub namespace: NamespaceId,
+    /// The change.
+    pub change: Change,
+}
+
+/// What an observation touched, so that only that is compared again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Links that changed in some way, by namespace and name (the old name too when it changed).
+    pub links: BTreeSet<(NamespaceId, LinkName)>,
+    /// Links of which one appeared or disappeared under that name.
+    pub existence: BTreeSet<(NamespaceId, LinkName)>,
+}
+
+/// One namespace's state.
+#[derive(Clone, Debug, Default)]
+pub struct Namespace {
+    links: BTreeMap<u32, Link>,
+    names: HashMap<EcoString, u32>,
+    addresses: BTreeMap<u32, BTreeMap<IpNet, Address>>,
+    routes: BTreeMap<Option<u32>, BTreeSet<InstalledRoute>>,
+    sysctls: BTreeMap<EcoString, EcoString>,
+}
+
+/// The state of every observed namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Mirror {
+    namespaces: HashMap<NamespaceId, Namespace>,
+}
+
+impl fmt::Display for NamespaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Inode(inode) => write!(f, "netns:{inode}"),
+        }
+    }
+}
+
+impl Namespace {
+    /// The link of this name.
+    pub fn link(&self, name: &LinkName) -> Option<&Link> {
+        self.names.get(name.as_str()).and_then(|index| self.links.get(index))
+    }
+
+    /// The link of this index.
+    pub fn link_at(&self, index: u32) -> Option<&Link> {
+        self.links.get(&index)
+    }
+
+    /// All links, by index.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// The addresses of the link of this index, in order.
+    pub fn addresses(&self, index: u32) -> impl Iterator<Item = &Address> {
+        self.addresses.get(&index).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The address on the link of this index, if it is there.
+    pub fn address(&self, index: u32, address: &IpNet) -> Option<&Address> {
+        self.addresses.get(&index).and_then(|of| of.get(address))
+    }
+
+    /// The routes through the link of this index (`None`: through none).
+    pub fn routes(&self, index: Option<u32>) -> impl Iterator<Item = &InstalledRoute> {
+        self.routes.get(&index).into_iter().flatten()
+    }
+
+    /// The last read value of a setting below `/proc/sys/net`.
+    pub fn sysctl(&self, path: &str) -> Option<&EcoString> {
+        self.sysctls.get(path)
+    }
+
+    fn set_link(&mut self, id: NamespaceId, link: Link, touched: &mut Touched) {
+        let old = self.links.get(&link.index);
+        if old == Some(&link) {
+            return;
+        }
+        if let Some(old) = old.filter(|old| old.name != link.name) {
+            let name = LinkName::observed(&old.name);
+            // A swap of names may have given the old name to another link already.
+            if self.names.get(&old.name) == Some(&link.index) {
+                self.names.remove(&old.name);
+            }
+            touched.existence(id, name);
+        }
+        let name = LinkName::observed(&link.name);
+        if self.names.insert(link.name.clone(), link.index) == Some(link.index) {
+            touched.link(id, name);
+        } else {
+            touched.existence(id, name);
+        }
+        // IPv4 routes of a link that goes down vanish without an event (`fib_sync_down_dev`).
+        if !link.up && self.links.get(&link.index).is_some_and(|old| old.up) {
+            self.routes.remove(&Some(link.index));
+        }
+        self.links.insert(link.index, link);
+    }
+
+    fn drop_link(&mut self, id: NamespaceId, index: u32, touched: &mut Touched) {
+        self.addresses.remove(&index);
+        self.routes.remove(&Some(index));
+        let Some(link) = self.links.remove(&index) else { return };
+        if self.names.get(&link.name) == Some(&index) {
+            self.names.remove(&link.name);
+        }
+        touched.existence(id, LinkName::observed(&link.name));
+    }
+
+    fn touch(&self, id: NamespaceId, index: Option<u32>, touched: &mut Touched) {
+        match index.map(|index| self.links.get(&index)) {
+            Some(Some(link)) => touched.link(id, LinkName::observed(&link.name)),
+            Some(None) => {}
+            // A route through no link may belong to any port of the namespace: lo stands for all.
+            None => touched.link(id, LinkName::loopback()),
+        }
+    }
+
+    fn set_address(&mut self, id: NamespaceId, address: Address, touched: &mut Touched) {
+        let index = address.index;
+        let of = self.addresses.entry(index).or_default();
+        if of.get(&address.address) != Some(&address) {
+            of.insert(address.address, address);
+            self.touch(id, Some(index), touched);
+        }
+    }
+
+    fn replace(&mut self, id: NamespaceId, snapshot: Snapshot, touched: &mut Touched) {
+        let present: BTreeSet<u32> = snapshot.links.iter().map(|l| l.index).collect();
+        let gone: Vec<u32> = self.links.keys().copied().filter(|i| !present.contains(i)).collect();
+        for index in gone {
+            self.drop_link(id, index, touched);
+        }
+        for link in snapshot.links {
+            self.set_link(id, link, touched);
+        }
+        let mut addresses: BTreeMap<u32, BTreeMap<IpNet, Address>> = BTreeMap::new();
+        for address in snapshot.addresses {
+            addresses
+                .entry(address.index)
+                .or_default()
+                .insert(address.address, address);
+        }
+        let before = std::mem::replace(&mut self.addresses, addresses);
+        let indexes: BTreeSet<u32> = before.keys().chain(self.addresses.keys()).copied().collect();
+        for index in indexes {
+            if before.get(&index) != self.addresses.get(&index) {
+                self.touch(id, Some(index), touched);
+            }
+        }
+        self.replace_routes(id, snapshot.routes, touched);
+    }
+
+    fn replace_routes(&mut self, id: NamespaceId, routes: Vec<InstalledRoute>, touched: &mut Touched) {
+        let mut by_link: BTreeMap<Option<u32>, BTreeSet<InstalledRoute>> = BTreeMap::new();
+        for route in routes {
+            by_link.entry(route.index).or_default().insert(route);
+        }
+        let before = std::mem::replace(&mut self.routes, by_link);
+        let indexes: BTreeSet<Option<u32>> = before.keys().chain(self.routes.keys()).copied().collect();
+        for index in indexes {
+            if before.get(&index) != self.routes.get(&index) {
+                self.touch(id, index, touched);
+            }
+        }
+    }
+}
+
+impl Mirror {
+    /// The state of a namespace, if it is observed.
+    pub fn namespace(&self, id: NamespaceId) -> Option<&Namespace> {
+        self.namespaces.get(&id)
+    }
+
+    /// The state of the server's own namespace, once dumped.
+    pub fn host(&self) -> Option<&Namespace> {
+        self.namespace(NamespaceId::Host)
+    }
+
+    /// Takes in one observation and tells what it touched. A change of a namespace that was never dumped is left out: its dump will have it.
+    pub fn apply(&mut self, observation: Observation) -> Touched {
+        let Observation { namespace: id, change } = observation;
+        let mut touched = Touched::default();
+        match change {
+            Change::Replaced(snapshot) => {
+                self.namespaces
+                    .entry(id)
+                    .or_default()
+                    .replace(id, snapshot, &mut touched);
+            }
+            Change::Gone => {
+                for link in self.namespaces.remove(&id).iter().flat_map(Namespace::links) {
+                    touched.existence(id, LinkName::observed(&link.name));
+                }
+            }
+            other => {
+                if let Some(namespace) = self.namespaces.get_mut(&id) {
+                    namespace.change(id, other, &mut touched);
+                }
+            }
+        }
+        touched
+    }
+}
+
+impl Namespace {
+    fn change(&mut self, id: NamespaceId, change: Change, touched: &mut Touched) {
+        match change {
+            Change::Replaced(_) | Change::Gone => {}
+            Change::RoutesReplaced(routes) => self.replace_routes(id, routes, touched),
+            Change::LinkSet(link) => self.set_link(id, link, touched),
+            Change::LinkGone(index) => self.drop_link(id, index, touched),
+            Change::AddressSet(address) => self.set_address(id, address, touched),
+            Change::AddressGone(index, address) => {
+                if self
+                    .addresses
+                    .get_mut(&index)
+                    .and_then(|of| of.remove(&address))
+                    .is_some()
+                {
+                    self.touch(id, Some(index), touched);
+                }
+            }
+            Change::RouteSet(route) => {
+                let index = route.index;
+                if self.routes.entry(index).or_default().insert(route) {
+                    self.touch(id, index, touched);
+                }
+            }
+            Change::RouteGone(route) => {
+                if self.routes.get_mut(&route.index).is_some_and(|of| of.remove(&route)) {
+                    self.touch(id, route.index, touched);
+                }
+            }
+            Change::Sysctl(path, value) => {
+                if self.sysctls.insert(path, value.clone()) != Some(value) {
+                    touched.link(id, LinkName::loopback());
+                }
+            }
+        }
+    }
+}
+
+impl Touched {
+    fn link(&mut self, id: NamespaceId, name: LinkName) {
+        self.links.insert((id, name));
+    }
+
+    fn existence(&mut self, id: NamespaceId, name: LinkName) {
+        self.links.insert((id, name.clone()));
+        self.existence.insert((id, name));
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            up: true,
+            ..Link::default()
+        }
+    }
+
+    fn observe(mirror: &mut Mirror, change: Change) -> Touched {
+        mirror.apply(Observation {
+            namespace: NamespaceId::Host,
+            change,
+        })
+    }
+
+    fn loaded() -> Mirror {
+        let mut mirror = Mirror::default();
+        let links = vec![link(1, "lo"), link(2, "br0")];
+        observe(
+            &mut mirror,
+            Change::Replaced(Snapshot {
+                links,
+                ..Snapshot::default()
+            }),
+        );
+        mirror
+    }
+
+    #[test]
+    fn equal_dump_touches_nothing() {
+        let mut mirror = loaded();
+        let links = vec![link(1, "lo"), link(2, "br0")];
+        let touched = observe(
+            &mut mirror,
+            Change::Replaced(Snapshot {
+                links,
+                ..Snapshot::default()
+            }),
+        );
+        assert_eq!(touched, Touched::default());
+    }
+
+    #[test]
+    fn rename_touches_both_names() {
+        let mut mirror = loaded();
+        let touched = observe(&mut mirror, Change::LinkSet(link(2, "br1")));
+        assert_eq!(touched.existence.len(), 2);
+        let host = mirror.host().unwrap();
+        assert!(host.link(&LinkName::observed("br0")).is_none());
+        assert_eq!(host.link(&LinkName::observed("br1")).unwrap().index, 2);
+    }
+
+    #[test]
+    fn link_that_goes_down_loses_its_routes() {
+        let mut mirror = loaded();
+        let route = Route::to("10.0.0.0/24".parse().unwrap(), None);
+        observe(
+            &mut mirror,
+            Change::RouteSet(InstalledRoute {
+                index: Some(2),
+                route,
+                protocol: 2,
+            }),
+        );
+        assert_eq!(mirror.host().unwrap().routes(Some(2)).count(), 1);
+        observe(
+            &mut mirror,
+            Change::LinkSet(Link {
+                up: false,
+                ..link(2, "br0")
+            }),
+        );
+        assert_eq!(mirror.host().unwrap().routes(Some(2)).count(), 0);
+    }
+
+    #[test]
+    fn event_before_the_dump_is_left_out() {
+        let mut mirror = Mirror::default();
+        observe(&mut mirror, Change::LinkSet(link(7, "x")));
+        assert!(mirror.host().is_none());
+    }
+}

@@ -1,0 +1,348 @@
+//! The kernel objects that rows want, as plain values.
+//!
+//! A table's compile function makes them from a row; [`crate::diff`] compares them with the mirror of the kernel. Nothing here knows
+//! rows, databases or netlink.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use ecow::EcoString;
+use ipnet::IpNet;
+
+use crate::limits::ROUTE_TABLE_MAIN;
+use crate::name::{LinkName, Mac};
+
+/// The row that wants an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// The table's name.
+    pub table: EcoString,
+    /// The row's UUID, big-endian.
+    pub uuid: u128,
+}
+
+/// What an object is called, unique on the host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKey {
+    /// The link of this name in the server's own namespace, with all that hangs on it (for a veth: the other end, its addresses and routes).
+    Link(LinkName),
+    /// The addresses that one owner wants on a link of the server's own namespace.
+    Addresses {
+        /// The link's name.
+        link: LinkName,
+        /// Who wants the addresses.
+        owner: Owner,
+    },
+}
+
+/// A wanted object and the row that wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The row.
+    pub owner: Owner,
+    /// The object.
+    pub object: Object,
+}
+
+/// A kernel object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A Linux bridge.
+    Bridge(Bridge),
+    /// A veth pair with one end in a namespace.
+    Veth(Veth),
+    /// Addresses on a link that another row owns: a network's gateways on its bridge.
+    Addresses(Addresses),
+}
+
+/// A Linux bridge in the server's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its name.
+    pub name: LinkName,
+    /// Its hardware address. `None` leaves it to the kernel, which then changes it as ports come and go.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes. `None` leaves it to the kernel.
+    pub mtu: Option<u32>,
+    /// Whether it speaks the spanning tree protocol.
+    pub stp: bool,
+    /// Whether it carries IPv6; if not, the kernel makes no link-local address on it (`addr_gen_mode none`).
+    pub ipv6: bool,
+}
+
+/// A veth pair: `name` in the server's own namespace, `peer` in `netns`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Veth {
+    /// The name of the end on the host.
+    pub name: LinkName,
+    /// The name of the other end, inside.
+    pub peer: LinkName,
+    /// The namespace of the other end.
+    pub netns: NetnsRef,
+    /// The hardware address of the end inside. `None` leaves it to the kernel.
+    pub mac: Option<Mac>,
+    /// The MTU of both ends in bytes. `None` leaves it to the kernel.
+    pub mtu: Option<u32>,
+    /// The bridge that the end on the host is a port of.
+    pub bridge: Option<LinkName>,
+    /// Addresses of the end inside, each with its prefix length.
+    pub addresses: Vec<IpNet>,
+    /// Routes inside, through this link; the gateway is [`Route::default_via`].
+    pub routes: Vec<Route>,
+    /// Whether the port carries IPv6; if not, neither end gets a link-local address (`addr_gen_mode none`).
+    pub ipv6: bool,
+    /// Settings below `/proc/sys/net` of the namespace, path to value (`ipv4/conf/eth0/rp_filter` to `0`).
+    pub sysctls: BTreeMap<EcoString, EcoString>,
+}
+
+/// Addresses on a link of the server's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The link's name.
+    pub link: LinkName,
+    /// The addresses, each with its prefix length.
+    pub addresses: Vec<IpNet>,
+}
+
+/// How a row names a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NetnsRef {
+    /// The server's own.
+    Host,
+    /// By name: `/run/netns/NAME`, as `ip netns` has it.
+    Name(EcoString),
+    /// By the path of an nsfs file, such as `/proc/1234/ns/net` or what a container runtime hands out.
+    Path(EcoString),
+    /// That of a process.
+    Pid(u32),
+    /// That of the running LXC container of this id; else the namespace named like the id.
+    Lxc {
+        /// The container's id, which is its LXC name.
+        id: EcoString,
+    },
+}
+
+/// A route through a link.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// The destination; host bits are zero.
+    pub destination: IpNet,
+    /// The next hop. `None`: the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// The metric (priority). 0 is the kernel's default: none in IPv4, 1024 in IPv6.
+    pub metric: u32,
+    /// The routing table; 254 is the main one.
+    pub table: u32,
+    /// What happens to a packet that takes it.
+    pub kind: RouteKind,
+    /// The source address to prefer.
+    pub source: Option<IpAddr>,
+}
+
+/// What happens to a packet that takes a route (`rtm_type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteKind {
+    /// It is forwarded.
+    #[default]
+    Unicast,
+    /// It is dropped without a word.
+    Blackhole,
+    /// It is dropped and the sender learns that the host is unreachable.
+    Unreachable,
+    /// It is dropped and the sender learns that this is forbidden.
+    Prohibit,
+}
+
+impl Owner {
+    /// The owner's mark on a link: `nonnet:<table>/<uuid>`, which goes to `IFLA_IFALIAS`.
+    pub fn alias(&self) -> EcoString {
+        ecow::eco_format!("nonnet:{self}")
+    }
+
+    /// The owner that a link's alias names, if the alias is ours.
+    pub fn from_alias(alias: &str) -> Option<Self> {
+        let (table, uuid) = alias.strip_prefix("nonnet:")?.split_once('/')?;
+        let groups: Vec<usize> = uuid.split('-').map(str::len).collect();
+        if groups != [8, 4, 4, 4, 12] || table.is_empty() {
+            return None;
+        }
+        let uuid = u128::from_str_radix(&uuid.replace('-', ""), 16).ok()?;
+        Some(Self {
+            table: table.into(),
+            uuid,
+        })
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let u = self.uuid;
+        write!(
+            f,
+            "{}/{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            self.table,
+            u >> 96,
+            (u >> 80) & 0xffff,
+            (u >> 64) & 0xffff,
+            (u >> 48) & 0xffff,
+            u & 0xffff_ffff_ffff
+        )
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(name) => write!(f, "{name}"),
+            Self::Addresses { link, owner } => write!(f, "addresses of {owner} on {link}"),
+        }
+    }
+}
+
+impl ObjectKey {
+    /// The link on the host that the object is or hangs on.
+    pub fn link(&self) -> &LinkName {
+        match self {
+            Self::Link(name) | Self::Addresses { link: name, .. } => name,
+        }
+    }
+}
+
+impl Wanted {
+    /// What the object is called.
+    pub fn key(&self) -> ObjectKey {
+        match &self.object {
+            Object::Bridge(bridge) => ObjectKey::Link(bridge.name.clone()),
+            Object::Veth(veth) => ObjectKey::Link(veth.name.clone()),
+            Object::Addresses(a) => ObjectKey::Addresses {
+                link: a.link.clone(),
+                owner: self.owner.clone(),
+            },
+        }
+    }
+}
+
+impl Object {
+    /// The object that must exist before this one can: a port's bridge, the link that addresses go on.
+    pub fn depends_on(&self) -> Option<ObjectKey> {
+        match self {
+            Self::Bridge(_) => None,
+            Self::Veth(veth) => veth.bridge.clone().map(ObjectKey::Link),
+            Self::Addresses(addresses) => Some(ObjectKey::Link(addresses.link.clone())),
+        }
+    }
+
+    /// The namespace besides the server's own that the object reaches into.
+    pub fn netns(&self) -> Option<&NetnsRef> {
+        match self {
+            Self::Veth(veth) => Some(&veth.netns),
+            Self::Bridge(_) | Self::Addresses(_) => None,
+        }
+    }
+}
+
+impl Route {
+    /// The default route through `gateway`, of the gateway's address family.
+    pub fn default_via(gateway: IpAddr) -> Self {
+        let any: IpAddr = match gateway {
+            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // A prefix length of 0 fits both families; /32 or /128 is what `From` gives.
+        let destination = IpNet::new(any, 0).unwrap_or_else(|_| IpNet::from(any));
+        Self::to(destination, Some(gateway))
+    }
+
+    /// A route to `destination`, through `gateway` or directly on the link, in the main table.
+    pub fn to(destination: IpNet, gateway: Option<IpAddr>) -> Self {
+        Self {
+            destination: destination.trunc(),
+            gateway,
+            metric: 0,
+            table: ROUTE_TABLE_MAIN,
+            kind: RouteKind::Unicast,
+            source: None,
+        }
+    }
+
+    /// The same route with what the kernel fills in: IPv6 has no metric 0.
+    pub fn settled(&self) -> Self {
+        let mut route = self.clone();
+        route.destination = route.destination.trunc();
+        if matches!(route.destination, IpNet::V6(_)) && route.metric == 0 {
+            route.metric = 1024;
+        }
+        route
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            RouteKind::Unicast => {}
+            RouteKind::Blackhole => f.write_str("blackhole ")?,
+            RouteKind::Unreachable => f.write_str("unreachable ")?,
+            RouteKind::Prohibit => f.write_str("prohibit ")?,
+        }
+        if self.destination.prefix_len() == 0 {
+            f.write_str("default")?;
+        } else {
+            write!(f, "{}", self.destination)?;
+        }
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if let Some(source) = self.source {
+            write!(f, " src {source}")?;
+        }
+        if self.metric != 0 {
+            write!(f, " metric {}", self.metric)?;
+        }
+        if self.table != ROUTE_TABLE_MAIN {
+            write!(f, " table {}", self.table)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for NetnsRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("the server's own namespace"),
+            Self::Name(name) => write!(f, "namespace {name}"),
+            Self::Path(path) => write!(f, "namespace {path}"),
+            Self::Pid(pid) => write!(f, "the namespace of process {pid}"),
+            Self::Lxc { id } => write!(f, "the namespace of container {id}"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alias_names_its_owner() {
+        let owner = Owner {
+            table: "ports".into(),
+            uuid: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef,
+        };
+        assert_eq!(owner.alias(), "nonnet:ports/01234567-89ab-cdef-0123-456789abcdef");
+        assert_eq!(Owner::from_alias(&owner.alias()), Some(owner));
+        assert_eq!(Owner::from_alias("nonnet:ports/0123"), None);
+        assert_eq!(Owner::from_alias("uplink"), None);
+    }
+
+    #[test]
+    fn default_route_takes_the_family_of_its_gateway() {
+        assert_eq!(
+            Route::default_via("10.0.0.1".parse().unwrap()).to_string(),
+            "default via 10.0.0.1"
+        );
+        let six = Route::default_via("fd00::1".parse().unwrap());
+        assert_eq!(six.destination, "::/0".parse::<IpNet>().unwrap());
+        assert_eq!(six.settled().metric, 1024);
+    }
+}

@@ -1,0 +1,381 @@
+//! What to do in the kernel, as typed operations in phases.
+//!
+//! A [`Plan`] is made by [`crate::diff::plan`], printed for a dry run, and carried out by the kernel side. A step names the steps it needs; when
+//! one of them fails it is left out, and nothing else is. Nothing here acts.
+
+use std::fmt;
+
+use ecow::EcoString;
+use ipnet::IpNet;
+
+use crate::mirror::NamespaceId;
+use crate::name::{LinkName, Mac};
+use crate::object::{ObjectKey, Owner, Route};
+
+/// When a step runs: all steps of a phase are over before the next phase begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Routes and addresses that are no longer wanted go.
+    Withdraw,
+    /// Links that are no longer wanted go.
+    Delete,
+    /// Links come that others are attached to.
+    CreateBridge,
+    /// Links come.
+    Create,
+    /// Marks, hardware addresses, MTU, bridge membership.
+    Configure,
+    /// Links are set up.
+    Raise,
+    /// Addresses come.
+    Address,
+    /// Routes come, and settings.
+    Route,
+}
+
+/// A link that a step acts on. Its index is known if it existed when the plan was made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkRef {
+    /// The link's namespace.
+    pub namespace: NamespaceId,
+    /// Its name.
+    pub name: LinkName,
+    /// Its index; `None` when an earlier step of the plan creates it.
+    pub index: Option<u32>,
+}
+
+/// The kinds of links that can be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewLink {
+    /// A bridge.
+    Bridge {
+        /// Its hardware address.
+        mac: Option<Mac>,
+        /// Its MTU in bytes.
+        mtu: Option<u32>,
+        /// Whether it speaks the spanning tree protocol.
+        stp: bool,
+    },
+    /// A veth pair.
+    Veth {
+        /// The other end: its namespace and name.
+        peer: LinkRef,
+        /// The other end's hardware address.
+        peer_mac: Option<Mac>,
+        /// Both ends' MTU in bytes.
+        mtu: Option<u32>,
+    },
+}
+
+/// The settings of a link that can change; `None` leaves one as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkChange {
+    /// The name.
+    pub name: Option<LinkName>,
+    /// The alias.
+    pub alias: Option<EcoString>,
+    /// The hardware address.
+    pub mac: Option<Mac>,
+    /// The MTU in bytes.
+    pub mtu: Option<u32>,
+    /// The bridge to be a port of, by name in the same namespace; `Some(None)` leaves the bridge.
+    pub master: Option<Option<LinkRef>>,
+    /// Whether the kernel makes no IPv6 address by itself.
+    pub address_generation_off: Option<bool>,
+    /// Whether a bridge speaks the spanning tree protocol.
+    pub stp: Option<bool>,
+    /// Whether the link is set up.
+    pub up: Option<bool>,
+}
+
+/// One change of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Create a link, marked with the group in the same message.
+    LinkAdd {
+        /// The link; its index is not known yet.
+        link: LinkRef,
+        /// The group that marks it (`IFLA_GROUP`).
+        group: u32,
+        /// What to create.
+        new: NewLink,
+    },
+    /// Change a link.
+    LinkSet {
+        /// The link.
+        link: LinkRef,
+        /// What to change.
+        set: LinkChange,
+        /// What that was before, as far as known.
+        was: LinkChange,
+    },
+    /// Delete a link (of a veth pair: both ends).
+    LinkDel {
+        /// The link.
+        link: LinkRef,
+    },
+    /// Add an address.
+    AddressAdd {
+        /// The link.
+        link: LinkRef,
+        /// The address with its prefix length.
+        address: IpNet,
+    },
+    /// Delete an address.
+    AddressDel {
+        /// The link.
+        link: LinkRef,
+        /// The address with its prefix length.
+        address: IpNet,
+    },
+    /// Add a route.
+    RouteAdd {
+        /// The link it leaves through.
+        link: LinkRef,
+        /// The route.
+        route: Route,
+    },
+    /// Delete a route.
+    RouteDel {
+        /// The link it leaves through.
+        link: LinkRef,
+        /// The route.
+        route: Route,
+    },
+    /// Write a setting below `/proc/sys/net`.
+    Sysctl {
+        /// The namespace.
+        namespace: NamespaceId,
+        /// The path below `/proc/sys/net`, with slashes.
+        path: EcoString,
+        /// The value.
+        value: EcoString,
+        /// The value before, if it was read.
+        was: Option<EcoString>,
+    },
+}
+
+/// An operation in a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The object it is for.
+    pub object: ObjectKey,
+    /// The row it is for; `None` when a marked object is collected whose row nobody knows any more.
+    pub owner: Option<Owner>,
+    /// When it runs.
+    pub phase: Phase,
+    /// What it does.
+    pub operation: Operation,
+    /// Positions of the steps without which it cannot work; all are smaller than its own.
+    pub needs: Vec<usize>,
+}
+
+/// Steps in the order of their phases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The kernel did it.
+    Done,
+    /// The kernel refused.
+    Failed(Refusal),
+    /// A step that it needs failed.
+    Skipped,
+}
+
+/// Why the kernel refused an operation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// The error number, positive.
+    pub errno: i32,
+    /// The kernel's own words where it gave some, else the error number's.
+    pub text: EcoString,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Adds a step and gives its position among those added so far; [`Plan::sort`] follows before the plan is used.
+    pub(crate) fn push(&mut self, step: Step) -> usize {
+        self.steps.push(step);
+        self.steps.len() - 1
+    }
+
+    /// Puts the steps in the order of their phases and moves the positions in `needs` along.
+    pub(crate) fn sort(&mut self) {
+        let mut order: Vec<usize> = (0..self.steps.len()).collect();
+        order.sort_by_key(|&at| self.steps[at].phase);
+        let mut position = vec![0; order.len()];
+        for (new, &old) in order.iter().enumerate() {
+            position[old] = new;
+        }
+        let mut steps: Vec<Option<Step>> = std::mem::take(&mut self.steps).into_iter().map(Some).collect();
+        for old in order {
+            if let Some(mut step) = steps[old].take() {
+                for need in &mut step.needs {
+                    *need = position[*need];
+                }
+                self.steps.push(step);
+            }
+        }
+    }
+}
+
+impl LinkChange {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Operation {
+    /// The operation that takes this one back, where there is one: a deleted link's inner state is gone for good.
+    pub fn inverse(&self) -> Option<Self> {
+        Some(match self.clone() {
+            Self::LinkAdd { link, .. } => Self::LinkDel { link },
+            Self::LinkSet { mut link, set, was } => {
+                let after = set.name.clone().unwrap_or_else(|| link.name.clone());
+                let name = std::mem::replace(&mut link.name, after);
+                let was = LinkChange {
+                    name: set.name.as_ref().map(|_| name),
+                    ..was
+                };
+                Self::LinkSet {
+                    link,
+                    set: was,
+                    was: set,
+                }
+            }
+            Self::LinkDel { .. } => return None,
+            Self::AddressAdd { link, address } => Self::AddressDel { link, address },
+            Self::AddressDel { link, address } => Self::AddressAdd { link, address },
+            Self::RouteAdd { link, route } => Self::RouteDel { link, route },
+            Self::RouteDel { link, route } => Self::RouteAdd { link, route },
+            Self::Sysctl {
+                namespace,
+                path,
+                value,
+                was,
+            } => Self::Sysctl {
+                namespace,
+                path,
+                value: was?,
+                was: Some(value),
+            },
+        })
+    }
+
+    /// The namespace in which the operation is asked for.
+    pub fn namespace(&self) -> NamespaceId {
+        match self {
+            Self::LinkAdd { link, .. }
+            | Self::LinkSet { link, .. }
+            | Self::LinkDel { link }
+            | Self::AddressAdd { link, .. }
+            | Self::AddressDel { link, .. }
+            | Self::RouteAdd { link, .. }
+            | Self::RouteDel { link, .. } => link.namespace,
+            Self::Sysctl { namespace, .. } => *namespace,
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            writeln!(f, "{}", step.operation)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for LinkRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace {
+            NamespaceId::Host => write!(f, "{}", self.name),
+            inside @ NamespaceId::Inode(_) => write!(f, "{inside}/{}", self.name),
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LinkAdd { link, new, .. } => write!(f, "add link {link} {new}"),
+            Self::LinkSet { link, set, .. } => write!(f, "set link {link}{set}"),
+            Self::LinkDel { link } => write!(f, "delete link {link}"),
+            Self::AddressAdd { link, address } => write!(f, "add address {address} on {link}"),
+            Self::AddressDel { link, address } => write!(f, "delete address {address} on {link}"),
+            Self::RouteAdd { link, route } => write!(f, "add route {route} on {link}"),
+            Self::RouteDel { link, route } => write!(f, "delete route {route} on {link}"),
+            Self::Sysctl {
+                namespace, path, value, ..
+            } => write!(f, "write {value} to {path} in {namespace}"),
+        }
+    }
+}
+
+impl fmt::Display for NewLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mac, mtu) = match self {
+            Self::Bridge { mac, mtu, stp } => {
+                write!(f, "type bridge{}", if *stp { " stp on" } else { "" })?;
+                (mac, mtu)
+            }
+            Self::Veth { peer, peer_mac, mtu } => {
+                write!(f, "type veth peer {peer}")?;
+                (peer_mac, mtu)
+            }
+        };
+        if let Some(mac) = mac {
+            write!(f, " mac {mac}")?;
+        }
+        if let Some(mtu) = mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for LinkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on = |on: bool| if on { "on" } else { "off" };
+        if let Some(name) = &self.name {
+            write!(f, " name {name}")?;
+        }
+        if let Some(alias) = &self.alias {
+            write!(f, " alias {alias}")?;
+        }
+        if let Some(mac) = self.mac {
+            write!(f, " mac {mac}")?;
+        }
+        if let Some(mtu) = self.mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        match &self.master {
+            Some(Some(bridge)) => write!(f, " bridge {bridge}")?,
+            Some(None) => f.write_str(" bridge none")?,
+            None => {}
+        }
+        if let Some(off) = self.address_generation_off {
+            write!(f, " ipv6 {}", on(!off))?;
+        }
+        if let Some(stp) = self.stp {
+            write!(f, " stp {}", on(stp))?;
+        }
+        match self.up {
+            Some(true) => f.write_str(" up"),
+            Some(false) => f.write_str(" down"),
+            None => Ok(()),
+        }
+    }
+}
