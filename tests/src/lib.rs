@@ -1,1 +1,12 @@
-//! Drivers, cases and real peers for nonnet's tests.
+//! What nonnet's tests share: real servers in directories of their own, a blocking OVSDB client, the case list and its player.
+//!
+//! The cases under `tests/cases` are data; the drivers under `tests/tests` run them. Nothing here knows a crate of the server:
+//! what a test sees is what any client sees.
+
+pub mod case;
+pub mod play;
+pub mod program;
+pub mod record;
+pub mod rename;
+pub mod server;
+pub mod wire;

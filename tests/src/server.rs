@@ -1,0 +1,218 @@
+//! A server in a directory of its own: started, killed, started again, and gone with the value.
+//!
+//! [`Kind::Reference`] is Debian's `ovsdb-server`, [`Kind::Nonnetd`] is ours; a test says which and is otherwise the same.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::program::{self, POLL_INTERVAL};
+use crate::wire::{Client, Session};
+
+/// How long a server may take to listen, or to end when asked.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `ovsdb-server` of the operating system.
+    Reference,
+    /// Our `nonnetd`.
+    Nonnetd,
+}
+
+/// A running (or killed) server and its directory.
+#[derive(Debug)]
+pub struct Server {
+    kind: Kind,
+    directory: TempDir,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server on a new database with this schema and waits until it answers.
+    pub fn start(kind: Kind, schema: &Value) -> Result<Self> {
+        Self::start_with(kind, schema, &[])
+    }
+
+    /// As [`Server::start`], with arguments more.
+    pub fn start_with(kind: Kind, schema: &Value, arguments: &[&str]) -> Result<Self> {
+        let mut server = Self::prepare(kind, schema)?;
+        server.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        server.run()?;
+        Ok(server)
+    }
+
+    /// A directory with schema and, where the server cannot do it itself, an empty database; nothing runs yet.
+    pub fn prepare(kind: Kind, schema: &Value) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("nonnet-test-").tempdir()?;
+        let server = Self { kind, directory, arguments: Vec::new(), child: None };
+        std::fs::write(server.schema_path(), schema.to_string())?;
+        if kind == Kind::Reference {
+            let tool = program::system("ovsdb-tool")?;
+            program::succeed(&tool, &[Path::new("create"), &server.file(), &server.schema_path()], b"")?;
+        }
+        Ok(server)
+    }
+
+    /// Starts the prepared or killed server again and waits until it answers.
+    ///
+    /// # Errors
+    /// When it ends instead; the error carries what it wrote.
+    pub fn run(&mut self) -> Result<()> {
+        self.spawn()?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            if self.answers() {
+                return Ok(());
+            }
+            let child = self.child.as_mut().context("just started")?;
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                bail!("{:?} ended at start with {status}: {}", self.kind, self.stderr());
+            }
+            if Instant::now() > deadline {
+                bail!("{:?} does not answer on {}: {}", self.kind, self.socket().display(), self.stderr());
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Starts the server and waits until it has ended, for starts that must fail. Returns its exit code.
+    pub fn run_to_end(&mut self) -> Result<Option<i32>> {
+        self.spawn()?;
+        self.wait_for_end()
+    }
+
+    /// Kills the server as a crash would (SIGKILL) and reaps it.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Asks the server to end (SIGTERM) and waits for it. Returns its exit code.
+    pub fn stop(&mut self) -> Result<Option<i32>> {
+        self.signal(Signal::SIGTERM)?;
+        self.wait_for_end()
+    }
+
+    /// Sends a signal to the server.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("the server does not run")?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal).context("signal the server")
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> Result<Client> {
+        Client::connect(&self.socket())
+    }
+
+    /// Which server this is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("db.sock")
+    }
+
+    /// The socket as tools of Open vSwitch name it.
+    pub fn remote(&self) -> String {
+        format!("unix:{}", self.socket().display())
+    }
+
+    /// Its database file.
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("test.db")
+    }
+
+    /// The schema the database was made from.
+    pub fn schema_path(&self) -> PathBuf {
+        self.directory.path().join("test.ovsschema")
+    }
+
+    /// What all its runs wrote to standard error.
+    pub fn stderr(&self) -> String {
+        std::fs::read(self.stderr_path()).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn stderr_path(&self) -> PathBuf {
+        self.directory.path().join("stderr")
+    }
+
+    fn spawn(&mut self) -> Result<()> {
+        let program = match self.kind {
+            Kind::Reference => program::system("ovsdb-server")?,
+            Kind::Nonnetd => program::ours("nonnetd")?,
+        };
+        let mut command = program::tied(&program)?;
+        command.current_dir(self.directory.path()).env("OVS_RUNDIR", self.directory.path());
+        command.arg(format!("--remote=punix:{}", self.socket().display()));
+        match self.kind {
+            Kind::Reference => {
+                let control = self.directory.path().join("ctl");
+                command.arg(format!("--unixctl={}", control.display())).arg("-vconsole:warn").arg("-vsyslog:off");
+            }
+            Kind::Nonnetd => {
+                command.arg("--schema").arg(self.schema_path()).arg("--kernel").arg("off");
+            }
+        }
+        command.args(&self.arguments).arg(self.file());
+        let stderr = File::options().create(true).append(true).open(self.stderr_path())?;
+        command.stdin(Stdio::null()).stdout(stderr.try_clone()?).stderr(stderr);
+        self.child = Some(command.spawn().with_context(|| format!("start {command:?}"))?);
+        Ok(())
+    }
+
+    fn answers(&self) -> bool {
+        let ask = || -> Result<Value> {
+            let mut client = self.connect()?;
+            client.send(&json!({"id": "ready", "method": "echo", "params": []}).to_string())?;
+            client.receive()
+        };
+        ask().is_ok()
+    }
+
+    fn wait_for_end(&mut self) -> Result<Option<i32>> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        let child = self.child.as_mut().context("the server does not run")?;
+        while Instant::now() < deadline {
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                return Ok(status.code());
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        bail!("{:?} did not end within {START_TIMEOUT:?}: {}", self.kind, self.stderr())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("killing {:?}: {error:#}", self.kind);
+        }
+    }
+}
