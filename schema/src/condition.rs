@@ -102,14 +102,12 @@ impl Clause {
         table: &TableSchema,
         names: Option<&mut (dyn NamedUuids + '_)>,
     ) -> Result<Self, OvsdbError> {
-        let (column, function, argument) = match json.as_array().map(Vec::as_slice) {
-            Some([Value::String(column), Value::String(function), argument]) => (column, function, argument),
-            _ => {
-                return match json {
-                    Value::Bool(literal) => Ok(Self::Literal(*literal)),
-                    _ => Err(OvsdbError::in_json(ErrorKind::BadClause, json)),
-                };
-            }
+        if let Value::Bool(literal) = json {
+            return Ok(Self::Literal(*literal));
+        }
+        let Some([Value::String(column), Value::String(function), argument]) = json.as_array().map(Vec::as_slice)
+        else {
+            return Err(OvsdbError::in_json(ErrorKind::BadClause, json));
         };
         let column = table.column_named(column, json)?;
         let function = Function::from_name(function)?;

@@ -26,6 +26,8 @@ pub struct Frame<'a> {
     pub offset: u64,
     /// Whether an end of line followed it in what had arrived by then; spaces and carriage returns may stand between.
     pub newline: bool,
+    /// How many arrays and objects are nested in each other at its deepest place; what a recursive parser's stack must bear.
+    pub depth: usize,
 }
 
 /// Why a stream cannot go on; offsets count the bytes of the stream from 0.
@@ -105,6 +107,8 @@ pub struct Scanner {
     scanned: usize,
     /// The closing bracket of each open array and object, outermost first.
     open: Vec<u8>,
+    /// The most that were open at once in the current message.
+    depth: usize,
     /// Begin of the current string in the buffer.
     string: Option<usize>,
     escaped: bool,
@@ -137,6 +141,7 @@ impl Scanner {
                 text: &self.buffer[begin..end],
                 offset: self.offset(begin),
                 newline: ends_line(&self.buffer[end..]),
+                depth: self.depth,
             })),
             Ok(None) => Ok(None),
             Err(error) => {
@@ -227,6 +232,7 @@ impl Scanner {
         }
         self.scanned += 1;
         self.open.push(b'}');
+        self.depth = 1;
         Ok(true)
     }
 
@@ -253,6 +259,7 @@ impl Scanner {
             }
         }
         self.scanned += 1;
+        self.depth = self.depth.max(self.open.len());
         Ok(self.open.is_empty())
     }
 
@@ -433,6 +440,14 @@ mod tests {
                 offset: 5 + DEPTH_MAX as u64 - 1
             }
         );
+    }
+
+    #[test]
+    fn depth_is_told_per_message() {
+        let mut scanner = Scanner::new();
+        scanner.push(b"{\"a\":[[],[{}]]}{}");
+        assert_eq!(scanner.next_frame().unwrap().unwrap().depth, 4);
+        assert_eq!(scanner.next_frame().unwrap().unwrap().depth, 1);
     }
 
     #[test]

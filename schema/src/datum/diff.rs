@@ -27,8 +27,9 @@ impl Datum {
             }
             (Repr::LargeMap(old), Repr::LargeMap(new)) => {
                 let changed = old.diff(new).map(|item| match item {
-                    MapDiff::Add(key, value) | MapDiff::Remove(key, value) => (key.clone(), value.clone()),
-                    MapDiff::Update { new: (key, value), .. } => (key.clone(), value.clone()),
+                    MapDiff::Add(key, value)
+                    | MapDiff::Remove(key, value)
+                    | MapDiff::Update { new: (key, value), .. } => (key.clone(), value.clone()),
                 });
                 Self::sorted_map(changed.collect())
             }

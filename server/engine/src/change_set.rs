@@ -27,11 +27,16 @@ pub struct ChangeSet {
 
 impl RowChange {
     /// The declared columns that a row of this table gained, lost or changed: all of them for an insert or a delete.
-    pub fn changed_columns<'a>(&'a self, table: &'a TableSchema) -> impl Iterator<Item = (ColumnIndex, &'a ColumnSchema)> {
-        table.declared_columns().filter(|(column, _)| match (&self.old, &self.new) {
-            (Some(old), Some(new)) => old.get(*column) != new.get(*column),
-            _ => true,
-        })
+    pub fn changed_columns<'a>(
+        &'a self,
+        table: &'a TableSchema,
+    ) -> impl Iterator<Item = (ColumnIndex, &'a ColumnSchema)> {
+        table
+            .declared_columns()
+            .filter(|(column, _)| match (&self.old, &self.new) {
+                (Some(old), Some(new)) => old.get(*column) != new.get(*column),
+                _ => true,
+            })
     }
 
     /// True where what changed outlives the process: an insert, a delete, or a persistent column.
@@ -59,7 +64,9 @@ impl ChangeSet {
 
     /// True where some change outlives the process.
     pub fn is_persistent(&self, schema: &DatabaseSchema) -> bool {
-        self.changes.iter().any(|change| change.is_persistent(schema.table(change.table)))
+        self.changes
+            .iter()
+            .any(|change| change.is_persistent(schema.table(change.table)))
     }
 
     /// The change set that undoes this one.
@@ -71,6 +78,8 @@ impl ChangeSet {
             table: change.table,
             uuid: change.uuid,
         };
-        Self { changes: self.changes.iter().map(invert).collect() }
+        Self {
+            changes: self.changes.iter().map(invert).collect(),
+        }
     }
 }

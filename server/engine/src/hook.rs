@@ -1,0 +1,19 @@
+//! Where a database's own rules join a transaction.
+
+use nonnet_schema::OvsdbError;
+
+use crate::transaction::Transaction;
+
+/// Rules beyond the schema, run inside each transaction that may write.
+///
+/// A hook reads and writes rows through the transaction. It performs no I/O: what it needs to know it holds already.
+pub trait CommitHook: Send {
+    /// Called before the first operation. `sequence` is the number that the commit would get.
+    fn begin(&self, transaction: &mut Transaction<'_>, sequence: u64);
+
+    /// Called after the last operation and before the commit checks.
+    ///
+    /// # Errors
+    /// What forbids the commit, naming row and column.
+    fn prepare(&self, transaction: &mut Transaction<'_>) -> Result<(), OvsdbError>;
+}
