@@ -1,1 +1,27 @@
-//! JSON-RPC 1.0 byte streams over unix and TCP sockets.
+//! JSON-RPC 1.0 byte streams over unix and TCP sockets (RFC 7047 4).
+//!
+//! Takes remotes in OVS syntax; gives the thread that owns all state one channel of [`Inbound`] events, and for each session an [`Outbox`]
+//! that never makes it wait. Cutting, parsing, writing and every limit of a connection happen here.
+//!
+//! This crate never looks into a message, and nothing a client does can make it hold more than `limits` says.
+
+mod bind;
+mod http;
+mod inbound;
+pub mod limits;
+mod listeners;
+mod outbox;
+mod parse;
+mod peer;
+mod reader;
+mod refuse;
+mod remote;
+mod session;
+mod stream;
+mod writer;
+
+pub use bind::ListenError;
+pub use inbound::{Inbound, InboundReceiver, InboundSender, Weight, inbound_channel};
+pub use listeners::{Listeners, Listening};
+pub use outbox::{Job, Outbox, Payload};
+pub use remote::{Remote, RemoteError};

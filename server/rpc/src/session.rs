@@ -1,0 +1,118 @@
+//! One session from accept to close: its two halves, and the events that frame them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use ecow::EcoString;
+use nonnet_schema::Scanner;
+use nonnet_sessions::SessionId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{debug, warn};
+
+use crate::{
+    inbound::{Inbound, InboundSender, Scale},
+    limits::{JOBS_PARALLEL_MAX, LINGER},
+    outbox::{End, Outbox},
+    peer::identify,
+    reader::{Opening, Reader, linger},
+    stream::Stream,
+    writer::Writer,
+};
+
+/// What all sessions share.
+pub(crate) struct Common {
+    inbound: InboundSender,
+    next_id: AtomicU64,
+    scale: Scale,
+    /// Bounds the encoders and the parsers that run apart from their session.
+    jobs: Semaphore,
+    /// The sessions that are open.
+    open: Mutex<HashMap<SessionId, Outbox>>,
+}
+
+impl Common {
+    pub(crate) fn new(inbound: InboundSender) -> Self {
+        Self {
+            inbound,
+            next_id: AtomicU64::new(1),
+            scale: Scale::new(),
+            jobs: Semaphore::new(JOBS_PARALLEL_MAX),
+            open: Mutex::default(),
+        }
+    }
+
+    /// The outboxes of all open sessions.
+    pub(crate) fn outboxes(&self) -> Vec<Outbox> {
+        self.open().values().cloned().collect()
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<SessionId, Outbox>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves one session; the permit is its place among [`SESSIONS_MAX`](crate::limits::SESSIONS_MAX).
+pub(crate) async fn serve(stream: Stream, remote: EcoString, common: Arc<Common>, permit: OwnedSemaphorePermit) {
+    let session = SessionId(common.next_id.fetch_add(1, Ordering::Relaxed));
+    let outbox = Outbox::new();
+    common.open().insert(session, outbox.clone());
+    let end = exchange(session, &stream, &remote, &common, &outbox).await;
+    outbox.end(end);
+    common.open().remove(&session);
+    match end {
+        End::Overflowed | End::JobFailed => warn!(session = session.0, ?end, "session closed"),
+        _ => debug!(session = session.0, ?end, "session closed"),
+    }
+    // Without a state thread there is nobody to tell.
+    let _ = common.inbound.send(Inbound::Closed { session }).await;
+    if end == End::Flushed && stream.end_output().is_ok() {
+        linger(&stream, LINGER).await;
+    }
+    drop(permit);
+}
+
+/// Reads and writes until either half is at its end.
+async fn exchange(session: SessionId, stream: &Stream, remote: &EcoString, common: &Common, outbox: &Outbox) -> End {
+    let inbound = &common.inbound;
+    let peer = identify(stream, remote.clone());
+    if inbound
+        .send(Inbound::Opened {
+            session,
+            peer,
+            outbox: outbox.clone(),
+        })
+        .await
+        .is_err()
+    {
+        return End::StateGone;
+    }
+    let writer = Writer {
+        session,
+        stream,
+        outbox,
+        inbound,
+        jobs: &common.jobs,
+    };
+    let reader = Reader {
+        session,
+        remote,
+        stream,
+        outbox,
+        inbound,
+        scale: &common.scale,
+        jobs: &common.jobs,
+        scanner: Scanner::new(),
+        opening: Opening::Held(Vec::new()),
+    };
+    tokio::select! {
+        biased;
+        end = outbox.ended() => end,
+        end = writer.run() => end,
+        end = reader.run() => end,
+    }
+}

@@ -1,0 +1,81 @@
+//! A connected socket of any kind, used through a shared reference by the reader and the writer of its session.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{Shutdown, shutdown},
+};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    /// Waits until a read may give something.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.readable().await,
+            Self::Tcp(stream) => stream.readable().await,
+        }
+    }
+
+    /// Waits until a write may take something.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.writable().await,
+            Self::Tcp(stream) => stream.writable().await,
+        }
+    }
+
+    /// Reads what is there.
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_read(buffer),
+            Self::Tcp(stream) => stream.try_read(buffer),
+        }
+    }
+
+    /// Writes what the kernel takes.
+    pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_write_vectored(slices),
+            Self::Tcp(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// Tells the peer that nothing more will come; it may go on sending.
+    pub(crate) fn end_output(&self) -> io::Result<()> {
+        shutdown(self.as_fd().as_raw_fd(), Shutdown::Write).map_err(io::Error::from)
+    }
+
+    /// Whether the peer is known to be gone in both directions; a TCP peer may be gone without being known to be.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        let mut asked = [PollFd::new(self.as_fd(), PollFlags::empty())];
+        match poll(&mut asked, PollTimeout::ZERO) {
+            Ok(1..) => asked[0].any().unwrap_or(true),
+            _ => false,
+        }
+    }
+
+    /// Whether silence is to be asked about; the kernel tells when the other end of a unix socket goes.
+    pub(crate) fn is_probed(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
