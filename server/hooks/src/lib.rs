@@ -7,8 +7,13 @@
 //!
 //! This crate never talks to a kernel, reads a clock, draws a random number or waits: time, seeds and observations arrive as values.
 
+pub mod diff;
 pub mod limits;
 pub mod mirror;
+pub mod model;
 pub mod name;
 pub mod object;
 pub mod plan;
+pub mod reconcile;
+pub mod report;
+pub mod want;

@@ -74,6 +74,8 @@ pub struct LinkChange {
     pub name: Option<LinkName>,
     /// The alias.
     pub alias: Option<EcoString>,
+    /// The group.
+    pub group: Option<u32>,
     /// The hardware address.
     pub mac: Option<Mac>,
     /// The MTU in bytes.

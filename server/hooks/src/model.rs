@@ -1,0 +1,416 @@
+//! A kernel in memory that does what plans say: for property tests, simulation and the fake of the kernel crate.
+//!
+//! Takes operations, gives observations or a refusal with the error number that Linux gives. It models what nonnet uses (links by name and
+//! index, veth pairs over namespaces, bridges, addresses, routes) and the side effects that matter: a pair dies together, a link takes its addresses and
+//! routes along, a namespace takes its links along.
+
+use std::collections::BTreeMap;
+
+use ecow::EcoString;
+use ipnet::IpNet;
+
+use crate::limits::PROTOCOL;
+use crate::mirror::{Address, Change, InstalledRoute, Link, NamespaceId, Observation, Snapshot};
+use crate::name::{LinkName, Mac};
+use crate::object::Route;
+use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, Plan, Refusal};
+
+const EEXIST: i32 = 17;
+const ENODEV: i32 = 19;
+const EINVAL: i32 = 22;
+const ENETUNREACH: i32 = 101;
+const EADDRNOTAVAIL: i32 = 99;
+const ESRCH: i32 = 3;
+
+/// The kernel in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    namespaces: BTreeMap<NamespaceId, Space>,
+    pairs: BTreeMap<(NamespaceId, u32), (NamespaceId, u32)>,
+    seed: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Space {
+    last_index: u32,
+    links: BTreeMap<u32, Link>,
+    addresses: Vec<Address>,
+    routes: Vec<InstalledRoute>,
+}
+
+impl Model {
+    /// A kernel with the server's own namespace, in which there is a loopback link.
+    pub fn new() -> Self {
+        let mut model = Self::default();
+        model.add_namespace(NamespaceId::Host);
+        model
+    }
+
+    /// Makes a namespace with its loopback link, which is down.
+    pub fn add_namespace(&mut self, id: NamespaceId) {
+        let lo = Link {
+            index: 1,
+            name: "lo".into(),
+            mtu: 65536,
+            address_generation_off: Some(false),
+            ..Link::default()
+        };
+        let space = Space {
+            last_index: 1,
+            links: [(1, lo)].into(),
+            ..Space::default()
+        };
+        self.namespaces.insert(id, space);
+    }
+
+    /// Takes a namespace away, with the links in it and the other ends of its pairs.
+    pub fn remove_namespace(&mut self, id: NamespaceId) -> Vec<Observation> {
+        let mut seen = Vec::new();
+        let indexes: Vec<u32> = self
+            .namespaces
+            .get(&id)
+            .map(|s| s.links.keys().copied().collect())
+            .unwrap_or_default();
+        for index in indexes {
+            self.delete_link(id, index, &mut seen);
+        }
+        self.namespaces.remove(&id);
+        seen.retain(|o| o.namespace != id);
+        seen.push(Observation {
+            namespace: id,
+            change: Change::Gone,
+        });
+        seen
+    }
+
+    /// Makes a link of somebody else's.
+    pub fn add_foreign(&mut self, id: NamespaceId, name: &str, kind: &str) -> Vec<Observation> {
+        let link = Link {
+            name: name.into(),
+            kind: kind.into(),
+            mtu: 1500,
+            up: true,
+            ..Link::default()
+        };
+        self.insert(id, link).map(|(_, seen)| vec![seen]).unwrap_or_default()
+    }
+
+    /// All that a namespace has.
+    pub fn dump(&self, id: NamespaceId) -> Option<Snapshot> {
+        let space = self.namespaces.get(&id)?;
+        Some(Snapshot {
+            links: space.links.values().cloned().collect(),
+            addresses: space.addresses.clone(),
+            routes: space.routes.clone(),
+        })
+    }
+
+    /// Does one operation.
+    ///
+    /// # Errors
+    /// [`Refusal`] with Linux's error number.
+    pub fn apply(&mut self, operation: &Operation) -> Result<Vec<Observation>, Refusal> {
+        match operation {
+            Operation::LinkAdd { link, group, new } => self.link_add(link, *group, new),
+            Operation::LinkSet { link, set, .. } => self.link_set(link, set),
+            Operation::LinkDel { link } => {
+                let mut seen = Vec::new();
+                if let Ok(index) = self.find(link) {
+                    self.delete_link(link.namespace, index, &mut seen);
+                }
+                Ok(seen)
+            }
+            Operation::AddressAdd { link, address } => self.address_add(link, *address),
+            Operation::AddressDel { link, address } => self.address_del(link, *address),
+            Operation::RouteAdd { link, route } => self.route_add(link, route),
+            Operation::RouteDel { link, route } => self.route_del(link, route),
+            Operation::Sysctl {
+                namespace, path, value, ..
+            } => {
+                let change = Change::Sysctl(path.clone(), value.clone());
+                Ok(vec![Observation {
+                    namespace: *namespace,
+                    change,
+                }])
+            }
+        }
+    }
+
+    /// Does a plan until the step `stop`, if given, and fails the steps for which `fails` says so.
+    pub fn run(
+        &mut self,
+        plan: &Plan,
+        stop: Option<usize>,
+        mut fails: impl FnMut(usize) -> bool,
+    ) -> (Vec<Outcome>, Vec<Observation>) {
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(plan.steps.len());
+        let mut seen = Vec::new();
+        for (at, step) in plan.steps.iter().enumerate() {
+            let blocked = step
+                .needs
+                .iter()
+                .any(|&need| outcomes.get(need) != Some(&Outcome::Done));
+            let outcome = if blocked || stop.is_some_and(|stop| at >= stop) {
+                Outcome::Skipped
+            } else if fails(at) {
+                Outcome::Failed(refusal(EINVAL, "the fake was told to refuse"))
+            } else {
+                match self.apply(&step.operation) {
+                    Ok(more) => {
+                        seen.extend(more);
+                        Outcome::Done
+                    }
+                    Err(refusal) => Outcome::Failed(refusal),
+                }
+            };
+            outcomes.push(outcome);
+        }
+        (outcomes, seen)
+    }
+
+    fn space(&mut self, id: NamespaceId) -> Result<&mut Space, Refusal> {
+        self.namespaces
+            .get_mut(&id)
+            .ok_or_else(|| refusal(EINVAL, "Invalid argument"))
+    }
+
+    fn find(&self, link: &LinkRef) -> Result<u32, Refusal> {
+        let space = self.namespaces.get(&link.namespace);
+        let found = space.and_then(|space| match link.index {
+            Some(index) => space.links.contains_key(&index).then_some(index),
+            None => space
+                .links
+                .values()
+                .find(|l| l.name == link.name.as_str())
+                .map(|l| l.index),
+        });
+        found.ok_or_else(|| refusal(ENODEV, "No such device"))
+    }
+
+    fn insert(&mut self, id: NamespaceId, mut link: Link) -> Result<(u32, Observation), Refusal> {
+        self.seed += 1;
+        let seed = self.seed;
+        let space = self.space(id)?;
+        if space.links.values().any(|other| other.name == link.name) {
+            return Err(refusal(EEXIST, "File exists"));
+        }
+        space.last_index += 1;
+        link.index = space.last_index;
+        link.address_generation_off = Some(false);
+        link.mac = link.mac.or_else(|| Some(Mac::derived(&seed.to_le_bytes())));
+        space.links.insert(link.index, link.clone());
+        Ok((link.index, observed(id, Change::LinkSet(link))))
+    }
+
+    fn link_add(&mut self, link: &LinkRef, group: u32, new: &NewLink) -> Result<Vec<Observation>, Refusal> {
+        let base = Link {
+            name: link.name.as_str().into(),
+            group,
+            mtu: 1500,
+            ..Link::default()
+        };
+        match new {
+            NewLink::Bridge { mac, mtu, stp } => {
+                let mtu = mtu.unwrap_or(1500);
+                let bridge = Link {
+                    kind: "bridge".into(),
+                    mac: *mac,
+                    mtu,
+                    stp: Some(*stp),
+                    ..base
+                };
+                Ok(vec![self.insert(link.namespace, bridge)?.1])
+            }
+            NewLink::Veth { peer, peer_mac, mtu } => {
+                let base = Link {
+                    kind: "veth".into(),
+                    mtu: mtu.unwrap_or(1500),
+                    ..base
+                };
+                let inner = Link {
+                    name: peer.name.as_str().into(),
+                    mac: *peer_mac,
+                    ..base.clone()
+                };
+                let (inside, _) = self.insert(peer.namespace, inner)?;
+                let outside = match self.insert(link.namespace, base) {
+                    Ok((outside, _)) => outside,
+                    Err(refused) => {
+                        self.space(peer.namespace)?.links.remove(&inside);
+                        return Err(refused);
+                    }
+                };
+                let (near, far) = ((link.namespace, outside), (peer.namespace, inside));
+                self.pairs.insert(near, far);
+                self.pairs.insert(far, near);
+                let mut seen = Vec::new();
+                for ((id, index), (_, other)) in [(near, far), (far, near)] {
+                    seen.push(self.change(id, index, |l| l.peer = Some(other))?);
+                }
+                Ok(seen)
+            }
+        }
+    }
+
+    fn change(&mut self, id: NamespaceId, index: u32, change: impl FnOnce(&mut Link)) -> Result<Observation, Refusal> {
+        let space = self.space(id)?;
+        let link = space
+            .links
+            .get_mut(&index)
+            .ok_or_else(|| refusal(ENODEV, "No such device"))?;
+        change(link);
+        let link = link.clone();
+        if !link.up {
+            space.routes.retain(|route| route.index != Some(index));
+        }
+        Ok(observed(id, Change::LinkSet(link)))
+    }
+
+    fn link_set(&mut self, link: &LinkRef, set: &LinkChange) -> Result<Vec<Observation>, Refusal> {
+        let index = self.find(link)?;
+        let id = link.namespace;
+        if let Some(name) = &set.name {
+            let taken = self
+                .space(id)?
+                .links
+                .values()
+                .any(|l| l.name == name.as_str() && l.index != index);
+            if taken {
+                return Err(refusal(EEXIST, "File exists"));
+            }
+        }
+        let master = match &set.master {
+            Some(Some(bridge)) => Some(Some(self.find(bridge)?)),
+            Some(None) => Some(None),
+            None => None,
+        };
+        let set = set.clone();
+        let seen = self.change(id, index, |l| {
+            l.name = set.name.as_ref().map_or_else(|| l.name.clone(), |n| n.as_str().into());
+            l.alias = set.alias.unwrap_or_else(|| l.alias.clone());
+            l.group = set.group.unwrap_or(l.group);
+            l.mac = set.mac.or(l.mac);
+            l.mtu = set.mtu.unwrap_or(l.mtu);
+            l.master = master.unwrap_or(l.master);
+            l.address_generation_off = set.address_generation_off.or(l.address_generation_off);
+            l.stp = set.stp.filter(|_| l.kind == "bridge").or(l.stp);
+            l.up = set.up.unwrap_or(l.up);
+            l.carrier = l.up;
+        })?;
+        Ok(vec![seen])
+    }
+
+    fn delete_link(&mut self, id: NamespaceId, index: u32, seen: &mut Vec<Observation>) {
+        let other = self.pairs.remove(&(id, index));
+        let Some(space) = self.namespaces.get_mut(&id) else {
+            return;
+        };
+        if space.links.remove(&index).is_none() {
+            return;
+        }
+        space.addresses.retain(|a| a.index != index);
+        space.routes.retain(|r| r.index != Some(index));
+        for link in space.links.values_mut().filter(|l| l.master == Some(index)) {
+            link.master = None;
+            seen.push(observed(id, Change::LinkSet(link.clone())));
+        }
+        seen.push(observed(id, Change::LinkGone(index)));
+        if let Some((id, index)) = other {
+            self.delete_link(id, index, seen);
+        }
+    }
+
+    fn address_add(&mut self, link: &LinkRef, address: IpNet) -> Result<Vec<Observation>, Refusal> {
+        let index = self.find(link)?;
+        let space = self.space(link.namespace)?;
+        if space.addresses.iter().any(|a| a.index == index && a.address == address) {
+            return Err(refusal(EEXIST, "Address already assigned"));
+        }
+        let address = Address {
+            index,
+            address,
+            protocol: PROTOCOL,
+        };
+        space.addresses.push(address.clone());
+        Ok(vec![observed(link.namespace, Change::AddressSet(address))])
+    }
+
+    fn address_del(&mut self, link: &LinkRef, address: IpNet) -> Result<Vec<Observation>, Refusal> {
+        let index = self.find(link)?;
+        let space = self.space(link.namespace)?;
+        let before = space.addresses.len();
+        space.addresses.retain(|a| a.index != index || a.address != address);
+        if space.addresses.len() == before {
+            return Err(refusal(EADDRNOTAVAIL, "Cannot assign requested address"));
+        }
+        Ok(vec![observed(link.namespace, Change::AddressGone(index, address))])
+    }
+
+    fn route_add(&mut self, link: &LinkRef, route: &Route) -> Result<Vec<Observation>, Refusal> {
+        let index = self.find(link)?;
+        let space = self.space(link.namespace)?;
+        if !space.links.get(&index).is_some_and(|l| l.up) {
+            return Err(refusal(ENETUNREACH, "Network is unreachable"));
+        }
+        if let Some(gateway) = route.gateway {
+            let reachable = space
+                .addresses
+                .iter()
+                .any(|a| a.index == index && a.address.contains(&gateway));
+            if !reachable {
+                return Err(refusal(ENETUNREACH, "Nexthop has invalid gateway"));
+            }
+        }
+        let same = |r: &InstalledRoute| {
+            r.route.destination == route.destination && r.route.metric == route.metric && r.route.table == route.table
+        };
+        if space.routes.iter().any(same) {
+            return Err(refusal(EEXIST, "File exists"));
+        }
+        let route = InstalledRoute {
+            index: Some(index),
+            route: route.clone(),
+            protocol: PROTOCOL,
+        };
+        space.routes.push(route.clone());
+        Ok(vec![observed(link.namespace, Change::RouteSet(route))])
+    }
+
+    fn route_del(&mut self, link: &LinkRef, route: &Route) -> Result<Vec<Observation>, Refusal> {
+        let index = self.find(link)?;
+        let space = self.space(link.namespace)?;
+        let at = space
+            .routes
+            .iter()
+            .position(|r| r.index == Some(index) && r.route == *route);
+        let gone = space
+            .routes
+            .remove(at.ok_or_else(|| refusal(ESRCH, "No such process"))?);
+        Ok(vec![observed(link.namespace, Change::RouteGone(gone))])
+    }
+
+    /// Deletes a link by name, as somebody with `ip link del` would.
+    pub fn delete_by_name(&mut self, id: NamespaceId, name: &LinkName) -> Vec<Observation> {
+        let mut seen = Vec::new();
+        let link = LinkRef {
+            namespace: id,
+            name: name.clone(),
+            index: None,
+        };
+        if let Ok(index) = self.find(&link) {
+            self.delete_link(id, index, &mut seen);
+        }
+        seen
+    }
+}
+
+fn observed(namespace: NamespaceId, change: Change) -> Observation {
+    Observation { namespace, change }
+}
+
+fn refusal(errno: i32, text: &str) -> Refusal {
+    Refusal {
+        errno,
+        text: EcoString::from(text),
+    }
+}

@@ -1,0 +1,168 @@
+//! What the reconciler tells about rows: their state, what is in use, what happened.
+
+use ecow::EcoString;
+use ipnet::IpNet;
+
+use crate::mirror::{Link, Mirror, Namespace};
+use crate::name::Mac;
+use crate::object::{Object, ObjectKey, Owner, Wanted};
+use crate::want::{Resolution, Want};
+
+/// A row's state, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// The kernel has what the row wants; it was read back.
+    Converged,
+    /// Work is under way.
+    Pending,
+    /// The kernel differs from what was applied, and healing is off.
+    Drifted,
+    /// Something that the row needs does not exist yet.
+    Waiting,
+    /// The kernel refused; it is tried again.
+    Failed,
+    /// Somebody else's object is in the way, or somebody else keeps changing it.
+    Conflict,
+}
+
+/// What a row's object is in the kernel, for people to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The index of the link on the host.
+    pub ifindex: Option<u32>,
+    /// The hardware address in use (of a veth: that of the inner end).
+    pub mac: Option<Mac>,
+    /// The addresses in use (of a veth: those of the inner end).
+    pub addresses: Vec<IpNet>,
+    /// Whether packets can pass. `None`: there is no link.
+    pub up: Option<bool>,
+}
+
+/// A row's state, sent when it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The row.
+    pub owner: Owner,
+    /// Its state.
+    pub state: State,
+    /// The commit sequence of the newest change of the row that this is about.
+    pub cfg: u64,
+    /// Attempts that failed since the row changed or last worked.
+    pub attempts: u32,
+    /// What is wrong, in words.
+    pub error: Option<EcoString>,
+    /// What is in the kernel.
+    pub facts: Facts,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EventKind {
+    /// A row's change is in the kernel.
+    Applied,
+    /// The kernel refused a row's change.
+    Failed,
+    /// Somebody else changed what was applied.
+    Drift,
+    /// What somebody else changed is as wanted again.
+    Healed,
+    /// What a former run of the server made was found as wanted.
+    Adopted,
+    /// What a former run of the server made and nobody wants is gone.
+    Collected,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What.
+    pub kind: EventKind,
+    /// To which object.
+    pub object: ObjectKey,
+    /// For which row, where known.
+    pub owner: Option<Owner>,
+    /// Milliseconds since the row changed or the difference was seen.
+    pub ms: u64,
+    /// Details, in words.
+    pub text: EcoString,
+}
+
+impl State {
+    /// The word that stands in the rows' `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Converged => "converged",
+            Self::Pending => "pending",
+            Self::Drifted => "drifted",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
+impl EventKind {
+    /// The word that stands in the events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Failed => "failed",
+            Self::Drift => "drift",
+            Self::Healed => "healed",
+            Self::Adopted => "adopted",
+            Self::Collected => "collected",
+        }
+    }
+}
+
+impl Facts {
+    /// What the kernel has of a wanted object.
+    pub fn of(wanted: &Wanted, want: &Want, have: &Mirror) -> Self {
+        let Some(host) = have.host() else {
+            return Self::default();
+        };
+        match &wanted.object {
+            Object::Bridge(bridge) => host.link(&bridge.name).map(|link| Self::of_link(link, link, host)),
+            Object::Veth(veth) => host
+                .link(&veth.name)
+                .filter(|link| want.mark().is_ours(link.group))
+                .map(|outer| {
+                    let inside = match want.resolution(&veth.netns) {
+                        Resolution::Present(id) => have.namespace(id),
+                        Resolution::Unknown | Resolution::Absent(_) => None,
+                    };
+                    match inside.and_then(|inside| Some((inside, inside.link_at(outer.peer?)?))) {
+                        Some((inside, inner)) => Self::of_link(outer, inner, inside),
+                        None => Self {
+                            ifindex: Some(outer.index),
+                            up: Some(false),
+                            ..Self::default()
+                        },
+                    }
+                }),
+            Object::Addresses(on) => host.link(&on.link).map(|link| {
+                let mut facts = Self::of_link(link, link, host);
+                facts.addresses.retain(|address| on.addresses.contains(address));
+                facts
+            }),
+        }
+        .unwrap_or_default()
+    }
+
+    fn of_link(outer: &Link, inner: &Link, inside: &Namespace) -> Self {
+        Self {
+            ifindex: Some(outer.index),
+            mac: inner.mac,
+            addresses: inside
+                .addresses(inner.index)
+                .map(|a| a.address)
+                .filter(|a| !is_link_local(a))
+                .collect(),
+            up: Some(outer.up && outer.carrier && inner.up && inner.carrier),
+        }
+    }
+}
+
+fn is_link_local(address: &IpNet) -> bool {
+    matches!(address, IpNet::V6(six) if six.addr().is_unicast_link_local())
+}

@@ -1,0 +1,307 @@
+//! The wanted state: every object that some row wants, who wants it, and where the namespaces are that they reach into.
+//!
+//! Takes wanted objects per owner and answers about namespaces; gives lookups in time proportional to the answer. It must never look at the kernel.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ecow::EcoString;
+use ipnet::IpNet;
+
+use crate::mirror::NamespaceId;
+use crate::name::LinkName;
+use crate::object::{NetnsRef, Object, ObjectKey, Owner, Wanted};
+
+/// The groups that mark the links of one database (`IFLA_GROUP`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The group of links that are in use.
+    pub group: u32,
+}
+
+/// Where a namespace is that rows name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Nobody has answered yet: nothing may be decided.
+    Unknown,
+    /// It exists and is mirrored.
+    Present(NamespaceId),
+    /// It does not exist, for this reason.
+    Absent(EcoString),
+}
+
+/// The wanted objects of all rows.
+#[derive(Clone, Debug)]
+pub struct Want {
+    mark: Mark,
+    claims: BTreeMap<ObjectKey, Vec<Wanted>>,
+    namespaces: HashMap<NetnsRef, Resolution>,
+    references: HashMap<NamespaceId, BTreeSet<NetnsRef>>,
+    users: HashMap<NetnsRef, BTreeSet<ObjectKey>>,
+    dependents: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
+}
+
+impl Mark {
+    /// The mark of the database with this id.
+    pub fn of(database: &[u8]) -> Self {
+        let hash = blake3::derive_key("nonnet 2026 link group", database);
+        let number = u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]);
+        // Small numbers are what people give to groups by hand; the lowest bit tells the doomed.
+        Self {
+            group: (number & 0x3fff_fffe) | 0x4000_0000,
+        }
+    }
+
+    /// The group of links that are about to be deleted together.
+    pub fn reaper(self) -> u32 {
+        self.group | 1
+    }
+
+    /// Whether a link of this group is ours.
+    pub fn is_ours(self, group: u32) -> bool {
+        group | 1 == self.reaper()
+    }
+}
+
+impl Want {
+    /// Nothing wanted, under this mark.
+    pub fn new(mark: Mark) -> Self {
+        Self {
+            mark,
+            claims: BTreeMap::new(),
+            namespaces: HashMap::new(),
+            references: HashMap::new(),
+            users: HashMap::new(),
+            dependents: HashMap::new(),
+        }
+    }
+
+    /// The mark of what is ours.
+    pub fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// The wanted object of this key: of several owners that want it, the one that came first.
+    pub fn get(&self, key: &ObjectKey) -> Option<&Wanted> {
+        self.claims.get(key).and_then(|claims| claims.first())
+    }
+
+    /// All keys that are wanted.
+    pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.claims.keys()
+    }
+
+    /// Wants an object, in place of what the same owner wanted under the same key.
+    pub fn insert(&mut self, wanted: Wanted) {
+        let key = wanted.key();
+        self.unlink(&key);
+        let claims = self.claims.entry(key.clone()).or_default();
+        match claims.iter_mut().find(|claim| claim.owner == wanted.owner) {
+            Some(claim) => *claim = wanted,
+            None => claims.push(wanted),
+        }
+        self.link(&key);
+    }
+
+    /// Wants an object no longer for this owner.
+    pub fn remove(&mut self, key: &ObjectKey, owner: &Owner) {
+        self.unlink(key);
+        if let Some(claims) = self.claims.get_mut(key) {
+            claims.retain(|claim| claim.owner != *owner);
+            if claims.is_empty() {
+                self.claims.remove(key);
+            }
+        }
+        self.link(key);
+    }
+
+    /// Notes where a namespace is.
+    pub fn resolve(&mut self, netns: NetnsRef, resolution: Resolution) {
+        self.forget(&netns);
+        if let Resolution::Present(id) = resolution {
+            self.references.entry(id).or_default().insert(netns.clone());
+        }
+        self.namespaces.insert(netns, resolution);
+    }
+
+    /// Forgets where a namespace is, once no object reaches into it.
+    pub fn forget(&mut self, netns: &NetnsRef) {
+        if let Some(Resolution::Present(id)) = self.namespaces.remove(netns) {
+            let left = self.references.get_mut(&id).map(|of| {
+                of.remove(netns);
+                of.len()
+            });
+            if left == Some(0) {
+                self.references.remove(&id);
+            }
+        }
+    }
+
+    /// Where a namespace is.
+    pub fn resolution(&self, netns: &NetnsRef) -> Resolution {
+        match netns {
+            NetnsRef::Host => Resolution::Present(NamespaceId::Host),
+            other => self.namespaces.get(other).cloned().unwrap_or(Resolution::Unknown),
+        }
+    }
+
+    /// The objects that reach into a namespace by this reference.
+    pub fn users(&self, netns: &NetnsRef) -> impl Iterator<Item = &ObjectKey> {
+        self.users.get(netns).into_iter().flatten()
+    }
+
+    /// The objects that reach into a namespace, by whatever reference.
+    pub fn inhabitants(&self, id: NamespaceId) -> impl Iterator<Item = &ObjectKey> {
+        let references = self.references.get(&id).into_iter().flatten();
+        references.flat_map(|netns| self.users(netns))
+    }
+
+    /// The objects that need this one.
+    pub fn dependents(&self, key: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
+        self.dependents.get(key).into_iter().flatten()
+    }
+
+    /// The keys under which owners want addresses on a link of the server's own namespace.
+    pub fn address_keys<'a>(&'a self, link: &'a LinkName) -> impl Iterator<Item = &'a ObjectKey> {
+        let first = Owner {
+            table: EcoString::new(),
+            uuid: 0,
+        };
+        let from = ObjectKey::Addresses {
+            link: link.clone(),
+            owner: first,
+        };
+        self.claims
+            .range(from..)
+            .map(|(key, _)| key)
+            .take_while(move |key| key.link() == link)
+    }
+
+    /// All addresses that owners want on a link of the server's own namespace.
+    pub fn addresses_on(&self, link: &LinkName) -> BTreeSet<IpNet> {
+        self.address_keys(link)
+            .filter_map(|key| self.get(key))
+            .flat_map(|wanted| match &wanted.object {
+                Object::Addresses(on) => on.addresses.as_slice(),
+                Object::Bridge(_) | Object::Veth(_) => &[],
+            })
+            .copied()
+            .collect()
+    }
+
+    /// The veth whose inner end is wanted in the server's own namespace under this name.
+    pub fn inner_end_on_host(&self, name: &LinkName) -> Option<&ObjectKey> {
+        self.users(&NetnsRef::Host).find(|key| {
+            self.get(key)
+                .is_some_and(|w| matches!(&w.object, Object::Veth(veth) if veth.peer == *name))
+        })
+    }
+
+    fn unlink(&mut self, key: &ObjectKey) {
+        let Some(object) = self
+            .claims
+            .get(key)
+            .and_then(|claims| claims.first())
+            .map(|w| &w.object)
+        else {
+            return;
+        };
+        if let Some(users) = object.netns().and_then(|netns| self.users.get_mut(netns)) {
+            users.remove(key);
+        }
+        if let Some(dependents) = object.depends_on().and_then(|on| self.dependents.get_mut(&on)) {
+            dependents.remove(key);
+        }
+        let (netns, on) = (object.netns().cloned(), object.depends_on());
+        if let Some(netns) = netns.filter(|n| self.users.get(n).is_some_and(BTreeSet::is_empty)) {
+            self.users.remove(&netns);
+        }
+        if let Some(on) = on.filter(|on| self.dependents.get(on).is_some_and(BTreeSet::is_empty)) {
+            self.dependents.remove(&on);
+        }
+    }
+
+    fn link(&mut self, key: &ObjectKey) {
+        let Some(object) = self
+            .claims
+            .get(key)
+            .and_then(|claims| claims.first())
+            .map(|w| &w.object)
+        else {
+            return;
+        };
+        if let Some(netns) = object.netns() {
+            self.users.entry(netns.clone()).or_default().insert(key.clone());
+        }
+        if let Some(on) = object.depends_on() {
+            self.dependents.entry(on).or_default().insert(key.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
+mod tests {
+    use super::*;
+    use crate::object::{Addresses, Bridge};
+
+    fn bridge(uuid: u128, stp: bool) -> Wanted {
+        let name = LinkName::observed("br0");
+        let object = Object::Bridge(Bridge {
+            name,
+            mac: None,
+            mtu: None,
+            stp,
+            ipv6: false,
+        });
+        Wanted {
+            owner: Owner {
+                table: "bridges".into(),
+                uuid,
+            },
+            object,
+        }
+    }
+
+    #[test]
+    fn second_owner_takes_over_when_the_first_leaves() {
+        let mut want = Want::new(Mark::of(b"x"));
+        want.insert(bridge(1, false));
+        want.insert(bridge(2, true));
+        let key = bridge(1, false).key();
+        assert_eq!(want.get(&key).unwrap().owner.uuid, 1);
+        want.remove(&key, &bridge(1, false).owner);
+        assert_eq!(want.get(&key).unwrap().owner.uuid, 2);
+    }
+
+    #[test]
+    fn addresses_on_a_link_are_those_of_all_owners() {
+        let mut want = Want::new(Mark::of(b"x"));
+        for (uuid, link, address) in [
+            (1, "br0", "10.0.0.1/24"),
+            (2, "br0", "10.0.1.1/24"),
+            (3, "br1", "10.0.2.1/24"),
+        ] {
+            let addresses = vec![address.parse().unwrap()];
+            let object = Object::Addresses(Addresses {
+                link: LinkName::observed(link),
+                addresses,
+            });
+            want.insert(Wanted {
+                owner: Owner {
+                    table: "networks".into(),
+                    uuid,
+                },
+                object,
+            });
+        }
+        assert_eq!(want.addresses_on(&LinkName::observed("br0")).len(), 2);
+        assert_eq!(want.dependents(&ObjectKey::Link(LinkName::observed("br1"))).count(), 1);
+    }
+
+    #[test]
+    fn mark_tells_ours_and_doomed_from_all_others() {
+        let mark = Mark::of(b"database");
+        assert!(mark.is_ours(mark.group) && mark.is_ours(mark.reaper()));
+        assert!(!mark.is_ours(0) && !mark.is_ours(77) && !mark.is_ours(mark.group ^ 2));
+    }
+}
