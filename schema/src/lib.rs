@@ -7,6 +7,7 @@
 mod atom;
 mod condition;
 mod datum;
+mod embedded;
 mod error;
 mod framing;
 pub mod json;
@@ -21,6 +22,7 @@ mod types;
 pub use atom::{Atom, AtomicType, NamedUuids, Real, parse_uuid};
 pub use condition::{Clause, Condition, Function};
 pub use datum::{Datum, Elements};
+pub use embedded::{NONNET_SCHEMA, SERVER_SCHEMA};
 pub use error::{ErrorKind, OvsdbError, ParseFault};
 pub use framing::{DEPTH_MAX, Frame, FramingError, MESSAGE_BYTES_MAX, Scanner};
 pub use message::{Message, MessageError, ReplyError, error_reply_text, malformed_text, notification_text, reply_text};

@@ -1,7 +1,21 @@
-//! The meaning of the OVSDB protocol: sessions, methods, monitors, locks.
+//! The meaning of the OVSDB protocol: sessions, methods, monitors, locks, waiting transactions (RFC 7047 4, ovsdb-server(7) 4).
 //!
-//! Events in, commands out. This crate performs no I/O, reads no clock and draws no random number.
+//! [`Event`]s in, [`Command`]s out. A reply or an update is sent only once the state that it shows is stored, and a session sees the
+//! updates of a commit before its reply. This crate performs no I/O, reads no clock and draws no random number.
 
+mod catalog;
+mod command;
+pub mod limits;
+mod lock;
+mod method;
+mod monitor;
+mod now;
 mod peer;
+mod served;
+mod server;
+mod session;
 
+pub use command::{Command, Event, Outgoing};
+pub use now::Now;
 pub use peer::{Credentials, Peer, SessionId};
+pub use server::{Server, StartError};

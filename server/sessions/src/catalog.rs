@@ -1,0 +1,51 @@
+//! The database `_Server`: which databases there are (ovsdb-server(5), ovsdb-server(7) 4.1.17).
+
+use std::sync::Arc;
+
+use nonnet_engine::{ChangeSet, Database, Entropy, Transaction, commit};
+use nonnet_schema::{DatabaseSchema, Datum, OvsdbError, SERVER_SCHEMA, TableIndex};
+
+use crate::server::StartError;
+
+/// The name of the database that lists the databases.
+pub(crate) const CATALOG: &str = "_Server";
+
+/// An empty `_Server`.
+pub(crate) fn new_catalog(hash_seed: u64) -> Result<Database, StartError> {
+    let schema = DatabaseSchema::from_text(SERVER_SCHEMA)?;
+    Ok(Database::new(Arc::new(schema), hash_seed))
+}
+
+/// The change that adds a row for a database.
+pub(crate) fn add_database(
+    catalog: &Database,
+    added: &DatabaseSchema,
+    entropy: &mut Entropy,
+) -> Result<ChangeSet, OvsdbError> {
+    let Some(table) = catalog.schema().table_index("Database") else {
+        return Ok(ChangeSet::default());
+    };
+    let mut transaction = Transaction::new(catalog, entropy);
+    let fields = row_of(catalog.schema(), table, added);
+    let uuid = transaction.new_uuid();
+    transaction.insert(table, uuid, fields);
+    commit(transaction)
+}
+
+fn row_of(catalog: &DatabaseSchema, table: TableIndex, added: &DatabaseSchema) -> Vec<Datum> {
+    let table = catalog.table(table);
+    let mut fields = table.default_fields();
+    let values = [
+        ("name", Datum::scalar(added.name.as_str())),
+        ("model", Datum::scalar("standalone")),
+        ("connected", Datum::scalar(true)),
+        ("leader", Datum::scalar(true)),
+        ("schema", Datum::scalar(added.to_text().as_str())),
+    ];
+    for (name, datum) in values {
+        if let Some(column) = table.column_index(name) {
+            fields[column.0] = datum;
+        }
+    }
+    fields
+}

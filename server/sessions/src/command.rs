@@ -1,0 +1,159 @@
+//! What goes into the [`Server`](crate::Server), and what it asks the outside to do.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ecow::EcoString;
+use nonnet_chain::Record;
+use nonnet_engine::ChangeSet;
+use serde_json::Value;
+
+use crate::peer::{Peer, SessionId};
+
+/// Everything that can happen.
+#[derive(Debug)]
+pub enum Event {
+    /// A client connected.
+    Opened {
+        /// Its session.
+        session: SessionId,
+        /// Who it is.
+        peer: Peer,
+    },
+    /// A client sent one JSON object.
+    Message {
+        /// Whose.
+        session: SessionId,
+        /// The object.
+        message: Value,
+        /// Whether an end of line followed it.
+        newline: bool,
+    },
+    /// What a client sent has no meaning, and nothing after it has.
+    Malformed {
+        /// Whose.
+        session: SessionId,
+        /// What is wrong.
+        details: String,
+    },
+    /// A client will send nothing more, but still reads.
+    HalfClosed {
+        /// Whose.
+        session: SessionId,
+    },
+    /// A client reads more slowly than it is sent to: its updates are merged from now on.
+    Congested {
+        /// Whose.
+        session: SessionId,
+    },
+    /// A congested client has read everything.
+    Drained {
+        /// Whose.
+        session: SessionId,
+    },
+    /// A client is gone.
+    Closed {
+        /// Whose.
+        session: SessionId,
+    },
+    /// All records of a database up to a sequence number are kept as durably as they asked to be.
+    Stored {
+        /// The database.
+        database: EcoString,
+        /// The newest of them.
+        sequence: u64,
+    },
+    /// The records from a sequence number on were not written, none of them, and may be tried again later.
+    Unstored {
+        /// The database.
+        database: EcoString,
+        /// The first of them.
+        sequence: u64,
+        /// What the system said.
+        reason: EcoString,
+    },
+    /// Time has passed: see [`Server::deadline_ms`](crate::Server::deadline_ms).
+    Tick,
+}
+
+/// Everything the outside is asked to do, in order.
+#[derive(Debug)]
+pub enum Command {
+    /// Send to a session.
+    Send {
+        /// To whom.
+        session: SessionId,
+        /// What.
+        payload: Outgoing,
+    },
+    /// A message of the session is done with.
+    Finished {
+        /// Whose.
+        session: SessionId,
+    },
+    /// Close the session once everything has been sent.
+    Close {
+        /// Whose.
+        session: SessionId,
+    },
+    /// Store a record, then say [`Event::Stored`] or [`Event::Unstored`].
+    Append {
+        /// The database.
+        database: EcoString,
+        /// The record, linked to the one before.
+        record: Box<Record>,
+        /// Whether it must reach stable storage whatever the server's default is.
+        durable: bool,
+    },
+    /// Rows changed: what depends on them follows.
+    Changed {
+        /// The database.
+        database: EcoString,
+        /// What changed.
+        changes: Arc<ChangeSet>,
+        /// The sequence number of the database after the change.
+        sequence: u64,
+    },
+}
+
+/// Text for a session.
+pub enum Outgoing {
+    /// Sent as it is.
+    Text(String),
+    /// Encoded when its turn comes, off the thread that owns the state.
+    Job(Box<dyn FnOnce() -> String + Send>),
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.debug_tuple("Text").field(text).finish(),
+            Self::Job(_) => f.write_str("Job"),
+        }
+    }
+}
+
+impl Outgoing {
+    /// The text itself; runs the job.
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Job(job) => job(),
+        }
+    }
+
+    /// The same with an end of line.
+    pub(crate) fn with_newline(self) -> Self {
+        match self {
+            Self::Text(mut text) => {
+                text.push('\n');
+                Self::Text(text)
+            }
+            Self::Job(job) => Self::Job(Box::new(move || {
+                let mut text = job();
+                text.push('\n');
+                text
+            })),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The methods of the protocol, by name (RFC 7047 4.1, ovsdb-server(7) 4.1).
+
+mod lock;
+mod monitor;
+mod transact;
+
+use nonnet_schema::{Atom, ErrorKind, OvsdbError, ReplyError, error_reply_text, json, reply_text};
+use serde_json::Value;
+
+use crate::command::Outgoing;
+use crate::lock::Mode;
+use crate::monitor::Notation;
+use crate::now::Now;
+use crate::peer::SessionId;
+use crate::server::Server;
+use crate::session::Matter;
+
+/// What a method answers at once: the text of the result, or an error.
+type Answer = Result<String, ReplyError>;
+
+/// A request that is being answered.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    session: SessionId,
+    method: &'a str,
+    params: &'a [Value],
+    id: &'a Value,
+}
+
+impl Server {
+    /// Answers a request, now or when what it waits for has come.
+    pub(crate) fn request(&mut self, session: SessionId, method: &str, params: Vec<Value>, id: Value, now: Now) {
+        let call = Call {
+            session,
+            method,
+            params: &params,
+            id: &id,
+            now,
+        };
+        let answer = match method {
+            "transact" => return self.transact_request(session, params, id, now),
+            "monitor" => return self.monitor(call, Notation::Update),
+            "monitor_cond" => return self.monitor(call, Notation::Update2),
+            "monitor_cancel" => self.monitor_cancel(call),
+            "list_dbs" => Ok(self.list_dbs()),
+            "get_schema" => self.get_schema(call),
+            "get_server_id" => Ok(format!("\"{}\"", Atom::Uuid(self.id).to_message())),
+            "echo" => Ok(json::to_text(&Value::Array(params))),
+            "lock" => self.lock(call, Mode::Wait),
+            "steal" => self.lock(call, Mode::Steal),
+            "unlock" => self.unlock(call),
+            "set_db_change_aware" => self.set_db_change_aware(call),
+            _ => Err(ReplyError::Text("unknown method")),
+        };
+        self.reply(session, &id, answer);
+    }
+
+    /// Replies with what depends on no database.
+    fn reply(&mut self, session: SessionId, id: &Value, answer: Answer) {
+        let text = match answer {
+            Ok(result) => reply_text(id, &result),
+            Err(error) => error_reply_text(id, &error),
+        };
+        self.push(session, None, Matter::Reply(id.clone()), Outgoing::Text(text));
+    }
+
+    fn list_dbs(&self) -> String {
+        let mut out = String::new();
+        json::write_sequence(self.databases.keys(), &mut out, |name, out| {
+            json::write_string(name, out)
+        });
+        out
+    }
+
+    fn get_schema(&self, call: Call<'_>) -> Answer {
+        let name = self.database_param(call.method, call.params)?;
+        Ok(self
+            .databases
+            .get(name)
+            .map(|served| served.database.schema().to_text())
+            .unwrap_or_default())
+    }
+
+    fn set_db_change_aware(&mut self, call: Call<'_>) -> Answer {
+        let [Value::Bool(aware)] = call.params else {
+            return Err(OvsdbError::in_json(ErrorKind::AwareParams, &params_json(call.params)).into());
+        };
+        if let Some(session) = self.sessions.get_mut(&call.session) {
+            session.aware = *aware;
+        }
+        Ok("{}".to_owned())
+    }
+
+    /// The database that the first parameter names.
+    fn database_param<'a>(&self, method: &str, params: &'a [Value]) -> Result<&'a str, OvsdbError> {
+        let Some(Value::String(name)) = params.first() else {
+            return Err(OvsdbError::in_json(
+                ErrorKind::NoDatabaseName(method.into()),
+                &params_json(params),
+            ));
+        };
+        if self.databases.contains_key(name.as_str()) {
+            Ok(name)
+        } else {
+            let kind = ErrorKind::UnknownDatabase {
+                method: method.into(),
+                database: name.into(),
+            };
+            Err(OvsdbError::in_json(kind, &params_json(params)))
+        }
+    }
+}
+
+fn params_json(params: &[Value]) -> Value {
+    Value::Array(params.to_vec())
+}

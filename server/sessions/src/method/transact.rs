@@ -1,0 +1,280 @@
+//! `transact` and `cancel`: transactions that commit, fail, or wait and are tried again.
+//!
+//! A transaction whose `wait` does not hold is parked: it runs again, from its first operation, after every change of its database, and
+//! when its time is up. Parked transactions are tried in the order they came.
+
+use ecow::{EcoString, EcoVec};
+use nonnet_chain::{Author, Credentials, Request};
+use nonnet_engine::{Commit, Context, OperationResult, Outcome, execute, write_results};
+use nonnet_schema::{ErrorKind, OvsdbError, ReplyError, error_reply_text, json};
+use serde_json::Value;
+
+use super::params_json;
+use crate::command::Outgoing;
+use crate::limits::{OPERATIONS_MAX, PARKED_PER_SESSION_MAX, ROWS_ENCODED_INLINE_MAX};
+use crate::now::Now;
+use crate::peer::{Peer, SessionId};
+use crate::served::{Parked, Served};
+use crate::server::Server;
+use crate::session::Matter;
+
+/// Whether a try changed the database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    Changed,
+    Unchanged,
+}
+
+impl Server {
+    pub(super) fn transact_request(&mut self, session: SessionId, params: Vec<Value>, id: Value, now: Now) {
+        let (database, operations) = match self.transact_params(session, params, &id) {
+            Ok(parsed) => parsed,
+            Err(error) => return self.reply(session, &id, Err(error.into())),
+        };
+        let parked = Parked {
+            session,
+            id,
+            operations,
+            since_ms: now.monotonic_ms,
+            deadline_ms: None,
+        };
+        if self.attempt(&database, parked, now, Place::New) == Tried::Changed {
+            self.retry_parked(&database, now);
+        }
+    }
+
+    fn transact_params(
+        &self,
+        session: SessionId,
+        mut params: Vec<Value>,
+        id: &Value,
+    ) -> Result<(EcoString, EcoVec<Value>), OvsdbError> {
+        let database = EcoString::from(self.database_param("transact", &params)?);
+        let is_parked = |parked: &Parked| parked.session == session && parked.id == *id;
+        let waits = self.sessions.get(&session).is_some_and(|session| session.parked > 0);
+        if waits && self.databases.values().flat_map(|served| &served.parked).any(is_parked) {
+            return Err(OvsdbError::in_json(
+                ErrorKind::DuplicateRequestId,
+                &params_json(&params),
+            ));
+        }
+        // An operation is an object, so one array after the name can only hold the operations.
+        let operations: EcoVec<Value> = match params.as_mut_slice() {
+            [_, Value::Array(nested)] => std::mem::take(nested).into_iter().collect(),
+            _ => params.into_iter().skip(1).collect(),
+        };
+        if operations.len() > OPERATIONS_MAX {
+            let text = format!(
+                "a transaction may have {OPERATIONS_MAX} operations, not {}",
+                operations.len()
+            );
+            return Err(ErrorKind::ResourcesExhausted(text).into());
+        }
+        Ok((database, operations))
+    }
+
+    /// Runs a transaction once, and answers it unless it waits.
+    fn attempt(&mut self, database: &str, parked: Parked, now: Now, place: Place) -> Tried {
+        let Some(served) = self.databases.get(database) else {
+            return Tried::Unchanged;
+        };
+        let locks = &self.locks;
+        let context = Context {
+            elapsed_ms: now.monotonic_ms.saturating_sub(parked.since_ms),
+            read_only: false,
+            owns_lock: &|name| locks.is_owner(parked.session, name),
+            sequence: served.sequence() + 1,
+            hook: served.hook.as_deref(),
+        };
+        let outcome = execute(&served.database, &parked.operations, &context, &mut self.entropy);
+        if !matches!(outcome, Outcome::Blocked { .. }) && place != Place::New {
+            self.count_parked(parked.session, -1);
+        }
+        match outcome {
+            Outcome::Committed(commit) => self.finish_commit(database, &parked, commit, now),
+            Outcome::Failed(results) => {
+                self.answer(database, &parked, results);
+                Tried::Unchanged
+            }
+            Outcome::Blocked { timeout_ms } => {
+                let deadline_ms = timeout_ms.map(|timeout| parked.since_ms.saturating_add(timeout));
+                self.park(database, Parked { deadline_ms, ..parked }, place);
+                Tried::Unchanged
+            }
+        }
+    }
+
+    fn finish_commit(&mut self, database: &str, parked: &Parked, commit: Commit, now: Now) -> Tried {
+        let Commit {
+            mut results,
+            changes,
+            comments,
+            durable,
+        } = commit;
+        let tried = if changes.is_empty() {
+            Tried::Unchanged
+        } else {
+            Tried::Changed
+        };
+        let author = self
+            .sessions
+            .get(&parked.session)
+            .map(|session| author_of(&session.peer))
+            .unwrap_or_default();
+        let request = Request {
+            id: json::to_text(&parked.id).into(),
+            comments: comments.into_iter().map(EcoString::from).collect(),
+            operations: parked.operations.len() as u32,
+            txn_uid: self.entropy.uuid(),
+            durable,
+        };
+        if let Err(error) = self.commit_changes(database, &author, &request, now, changes) {
+            results.push(OperationResult::Error(error));
+            self.answer(database, parked, results);
+            return Tried::Unchanged;
+        }
+        self.answer(database, parked, results);
+        tried
+    }
+
+    /// Replies with the results, once the state that they show is stored.
+    fn answer(&mut self, database: &str, parked: &Parked, results: Vec<OperationResult>) {
+        let gate = self.databases.get(database).and_then(Served::gate);
+        let rows: usize = results
+            .iter()
+            .map(|result| {
+                if let OperationResult::Rows(rows) = result {
+                    rows.len()
+                } else {
+                    0
+                }
+            })
+            .sum();
+        let id = parked.id.clone();
+        let encode = move || {
+            let mut text = String::from("{\"id\":");
+            json::write_value(&id, &mut text);
+            text.push_str(",\"result\":");
+            write_results(&results, &mut text);
+            text.push_str(",\"error\":null}");
+            text
+        };
+        let payload = if rows > ROWS_ENCODED_INLINE_MAX {
+            Outgoing::Job(Box::new(encode))
+        } else {
+            Outgoing::Text(encode())
+        };
+        self.push(parked.session, gate, Matter::Reply(parked.id.clone()), payload);
+    }
+
+    fn park(&mut self, database: &str, parked: Parked, place: Place) {
+        let session = parked.session;
+        if place == Place::New {
+            let waiting = self.sessions.get(&session).map_or(0, |session| session.parked);
+            if waiting >= PARKED_PER_SESSION_MAX {
+                let text = format!("a session may have {PARKED_PER_SESSION_MAX} transactions waiting");
+                let error = OvsdbError::new(ErrorKind::ResourcesExhausted(text));
+                return self.reply(session, &parked.id, Err(error.into()));
+            }
+            self.count_parked(session, 1);
+        }
+        if let Some(served) = self.databases.get_mut(database) {
+            served.parked.push_back(parked);
+        }
+    }
+
+    fn count_parked(&mut self, session: SessionId, by: isize) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.parked = session.parked.saturating_add_signed(by);
+        }
+    }
+
+    /// Tries the parked transactions of a database again, until a whole round changes nothing.
+    pub(crate) fn retry_parked(&mut self, database: &str, now: Now) {
+        while self.retry_round(database, now, |_| true) == Tried::Changed {}
+    }
+
+    /// Tries those whose time is up.
+    pub(crate) fn retry_expired(&mut self, now: Now) {
+        let names: Vec<EcoString> = self.databases.keys().cloned().collect();
+        for database in names {
+            let expired = |parked: &Parked| parked.deadline_ms.is_some_and(|deadline| deadline <= now.monotonic_ms);
+            if self.retry_round(&database, now, expired) == Tried::Changed {
+                self.retry_parked(&database, now);
+            }
+        }
+    }
+
+    fn retry_round(&mut self, database: &str, now: Now, is_due: impl Fn(&Parked) -> bool) -> Tried {
+        let Some(served) = self
+            .databases
+            .get_mut(database)
+            .filter(|served| served.parked.iter().any(&is_due))
+        else {
+            return Tried::Unchanged;
+        };
+        let mut tried = Tried::Unchanged;
+        for parked in std::mem::take(&mut served.parked) {
+            if !is_due(&parked) {
+                self.park(database, parked, Place::Again);
+            } else if self.attempt(database, parked, now, Place::Again) == Tried::Changed {
+                tried = Tried::Changed;
+            }
+        }
+        tried
+    }
+
+    /// `cancel`: the waiting transaction of that id is answered with an error.
+    pub(crate) fn cancel(&mut self, session: SessionId, id: Option<&Value>) {
+        let Some(id) = id else {
+            return;
+        };
+        for served in self.databases.values_mut() {
+            let found = served
+                .parked
+                .iter()
+                .position(|parked| parked.session == session && parked.id == *id);
+            if let Some(parked) = found.and_then(|at| served.parked.remove(at)) {
+                self.count_parked(session, -1);
+                let text = error_reply_text(&parked.id, &ReplyError::Text("canceled"));
+                self.push(session, None, Matter::Reply(parked.id), Outgoing::Text(text));
+                return;
+            }
+        }
+    }
+
+    /// Forgets the waiting transactions of a session that is gone.
+    pub(crate) fn drop_parked(&mut self, session: SessionId) {
+        for served in self.databases.values_mut() {
+            served.parked.retain(|parked| parked.session != session);
+        }
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.parked = 0;
+        }
+    }
+}
+
+/// Where a transaction that is run comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A request.
+    New,
+    /// Those that wait.
+    Again,
+}
+
+fn author_of(peer: &Peer) -> Author {
+    Author {
+        credentials: peer.credentials.map(|peer| Credentials {
+            uid: peer.uid,
+            gid: peer.gid,
+            pid: peer.pid,
+        }),
+        comm: peer.comm.clone(),
+        remote: peer.remote.clone(),
+        address: peer.address.clone(),
+        unit: peer.unit.clone(),
+        start_ticks: peer.start_ticks,
+        details: Vec::new(),
+    }
+}

@@ -1,0 +1,160 @@
+//! A database as it is served: its rows, its chain, its monitors, and the commits that are not stored yet.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ecow::{EcoString, EcoVec};
+use nonnet_chain::{Author, Chain, Record, RecordTooLarge, Request};
+use nonnet_engine::{ChangeSet, CommitHook, Database};
+use serde_json::Value;
+
+use crate::monitor::Groups;
+use crate::now::Now;
+use crate::peer::SessionId;
+use crate::session::Gate;
+
+/// One database.
+pub(crate) struct Served {
+    pub(crate) database: Database,
+    /// None for a database that is made of other state, such as `_Server`.
+    pub(crate) chain: Option<Chain>,
+    pub(crate) hook: Option<Box<dyn CommitHook>>,
+    pub(crate) groups: Groups,
+    /// Transactions that wait for a condition, in the order they came.
+    pub(crate) parked: VecDeque<Parked>,
+    /// Goes up with every change of any row, stored or not.
+    pub(crate) generation: u64,
+    /// Commits that are not stored, oldest first, each with the chain as it was before.
+    in_flight: VecDeque<InFlight>,
+    /// The newest sequence number that is stored.
+    stored: u64,
+}
+
+struct InFlight {
+    sequence: u64,
+    chain_before: Chain,
+    changes: Arc<ChangeSet>,
+}
+
+/// A transaction that waits.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) session: SessionId,
+    pub(crate) id: Value,
+    pub(crate) operations: EcoVec<Value>,
+    /// When the request came.
+    pub(crate) since_ms: u64,
+    /// When it fails; None for never.
+    pub(crate) deadline_ms: Option<u64>,
+}
+
+impl Served {
+    pub(crate) fn new(database: Database, chain: Option<Chain>, hook: Option<Box<dyn CommitHook>>) -> Self {
+        Self {
+            database,
+            chain,
+            hook,
+            groups: Groups::default(),
+            parked: VecDeque::new(),
+            generation: 0,
+            in_flight: VecDeque::new(),
+            stored: chain.map_or(0, |chain| chain.head().seq),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &EcoString {
+        &self.database.schema().name
+    }
+
+    /// The sequence number of the newest commit.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.chain.map_or(0, |chain| chain.head().seq)
+    }
+
+    /// What a text that shows the current state waits for; None where that is stored.
+    pub(crate) fn gate(&self) -> Option<Gate> {
+        let sequence = self.sequence();
+        (sequence > self.stored).then(|| Gate {
+            database: self.name().clone(),
+            sequence,
+        })
+    }
+
+    /// True where everything up to the gate is stored.
+    pub(crate) fn is_stored(&self, gate: &Gate) -> bool {
+        gate.sequence <= self.stored
+    }
+
+    /// Applies a change set. Gives the record to store where something changed that outlives the process.
+    ///
+    /// # Errors
+    /// [`RecordTooLarge`]; nothing has changed then.
+    pub(crate) fn commit(
+        &mut self,
+        author: &Author,
+        request: &Request,
+        now: Now,
+        changes: &Arc<ChangeSet>,
+    ) -> Result<Option<Record>, RecordTooLarge> {
+        let mut record = None;
+        if let Some(chain) = &mut self.chain
+            && changes.is_persistent(self.database.schema())
+        {
+            let chain_before = *chain;
+            record = Some(chain.commit(author, request, now.moment, changes, self.database.schema())?);
+            let changes = Arc::clone(changes);
+            self.in_flight.push_back(InFlight {
+                sequence: chain.head().seq,
+                chain_before,
+                changes,
+            });
+        } else if let Some(newest) = self.in_flight.back_mut() {
+            // What is not stored has no record of its own; it is undone together with the commit before it.
+            let mut joined: Vec<_> = newest.changes.changes().to_vec();
+            joined.extend(changes.changes().iter().cloned());
+            newest.changes = Arc::new(join(joined));
+        }
+        self.database.apply(changes);
+        self.generation += 1;
+        Ok(record)
+    }
+
+    /// Notes that everything up to `sequence` is stored.
+    pub(crate) fn stored(&mut self, sequence: u64) {
+        self.stored = self.stored.max(sequence);
+        while self
+            .in_flight
+            .pop_front_if(|commit| commit.sequence <= sequence)
+            .is_some()
+        {}
+    }
+
+    /// Undoes the commits from `sequence` on, newest first; gives the change sets that did it.
+    pub(crate) fn undo_from(&mut self, sequence: u64) -> Vec<Arc<ChangeSet>> {
+        let mut undone = Vec::new();
+        while let Some(commit) = self.in_flight.pop_back_if(|commit| commit.sequence >= sequence) {
+            let inverse = Arc::new(commit.changes.inverse());
+            self.database.apply(&inverse);
+            self.chain = Some(commit.chain_before);
+            undone.push(inverse);
+        }
+        self.generation += 1;
+        undone
+    }
+}
+
+/// One change set that does what two do one after the other.
+fn join(changes: Vec<nonnet_engine::RowChange>) -> ChangeSet {
+    let mut joined = std::collections::BTreeMap::new();
+    for change in changes {
+        let key = (change.table, change.uuid);
+        let change = match joined.remove(&key) {
+            Some(nonnet_engine::RowChange { old, .. }) => nonnet_engine::RowChange { old, ..change },
+            None => change,
+        };
+        if change.old != change.new {
+            joined.insert(key, change);
+        }
+    }
+    ChangeSet::new(joined.into_values().collect())
+}

@@ -1,0 +1,364 @@
+//! The server's state, and what each event makes of it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ecow::EcoString;
+use nonnet_chain::{Author, Chain, Request};
+use nonnet_engine::{ChangeSet, CommitHook, Database, Entropy, Transaction, commit};
+use nonnet_schema::{ErrorKind, Message, OvsdbError, SchemaTextError, Uuid, malformed_text, notification_text};
+use serde_json::Value;
+
+use crate::catalog::{self, CATALOG};
+use crate::command::{Command, Event, Outgoing};
+use crate::lock::{Locks, Notice};
+use crate::now::Now;
+use crate::peer::{Peer, SessionId};
+use crate::served::Served;
+use crate::session::{Gate, Input, Matter, Session};
+
+/// All databases, sessions and locks of a server.
+pub struct Server {
+    pub(crate) databases: BTreeMap<EcoString, Served>,
+    pub(crate) sessions: HashMap<SessionId, Session>,
+    pub(crate) locks: Locks,
+    /// Fresh for each process: `get_server_id`.
+    pub(crate) id: Uuid,
+    pub(crate) entropy: Entropy,
+    /// Sessions with something queued that waits for a gate.
+    owing: BTreeSet<SessionId>,
+    pub(crate) commands: Vec<Command>,
+}
+
+/// Why a database cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The schema of `_Server` is no schema.
+    #[error("the built-in schema: {0}")]
+    Schema(#[from] SchemaTextError),
+    /// Another database has the name.
+    #[error("a database named {0} is already served")]
+    DuplicateName(EcoString),
+    /// The list of databases refuses it.
+    #[error(transparent)]
+    Catalog(#[from] OvsdbError),
+}
+
+impl Server {
+    /// A server without databases, but for `_Server`. `seed` is random in a real server.
+    pub fn new(seed: [u8; 32]) -> Result<Self, StartError> {
+        let mut entropy = Entropy::new(seed);
+        let id = entropy.uuid();
+        let mut catalog = catalog::new_catalog(entropy.uuid().as_u64_pair().0)?;
+        let own_row = catalog::add_database(&catalog, &Arc::clone(catalog.schema()), &mut entropy)?;
+        catalog.apply(&own_row);
+        let databases = BTreeMap::from([(EcoString::from(CATALOG), Served::new(catalog, None, None))]);
+        Ok(Self {
+            databases,
+            sessions: HashMap::new(),
+            locks: Locks::default(),
+            id,
+            entropy,
+            owing: BTreeSet::new(),
+            commands: Vec::new(),
+        })
+    }
+
+    /// A number for [`Database::new`], and the source of UUIDs for [`Database::load`].
+    pub fn entropy(&mut self) -> &mut Entropy {
+        &mut self.entropy
+    }
+
+    /// Serves a database from now on; its records follow those of `chain`.
+    pub fn add_database(
+        &mut self,
+        database: Database,
+        chain: Chain,
+        hook: Option<Box<dyn CommitHook>>,
+        now: Now,
+    ) -> Result<(), StartError> {
+        let schema = Arc::clone(database.schema());
+        if self.databases.contains_key(&schema.name) {
+            return Err(StartError::DuplicateName(schema.name.clone()));
+        }
+        self.databases
+            .insert(schema.name.clone(), Served::new(database, Some(chain), hook));
+        if let Some(catalog) = self.databases.get(CATALOG) {
+            let changes = catalog::add_database(&catalog.database, &schema, &mut self.entropy)?;
+            self.commit_changes(CATALOG, &Author::default(), &Request::default(), now, changes)?;
+        }
+        Ok(())
+    }
+
+    /// A database's rows as they are now.
+    pub fn database(&self, name: &str) -> Option<&Database> {
+        self.databases.get(name).map(|served| &served.database)
+    }
+
+    /// The sequence number of a database's newest commit.
+    pub fn sequence(&self, name: &str) -> Option<u64> {
+        self.databases.get(name).map(Served::sequence)
+    }
+
+    /// When [`Event::Tick`] is due, on the monotonic clock; None while nothing waits.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        self.databases
+            .values()
+            .flat_map(|served| &served.parked)
+            .filter_map(|parked| parked.deadline_ms)
+            .min()
+    }
+
+    /// Takes one event; gives what is to be done about it, in order.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Command> {
+        match event {
+            Event::Opened { session, peer } => self.opened(session, peer),
+            Event::Message {
+                session,
+                message,
+                newline,
+            } => self.message(session, message, newline, now),
+            Event::Malformed { session, details } => self.malformed(session, &details),
+            Event::HalfClosed { session } => self.half_closed(session),
+            Event::Congested { session } => self.set_congested(session),
+            Event::Drained { session } => self.drained(session),
+            Event::Closed { session } => self.closed(session),
+            Event::Stored { database, sequence } => self.stored(&database, sequence),
+            Event::Unstored {
+                database,
+                sequence,
+                reason,
+            } => self.unstored(&database, sequence, &reason),
+            Event::Tick => self.retry_expired(now),
+        }
+        std::mem::take(&mut self.commands)
+    }
+
+    /// Runs a transaction of the server's own: `write` changes rows as it likes, the commit checks follow, the hook does not.
+    ///
+    /// # Errors
+    /// The check that failed, or that no such database is served.
+    pub fn transact(
+        &mut self,
+        database: &str,
+        author: &Author,
+        now: Now,
+        write: impl FnOnce(&mut Transaction<'_>),
+    ) -> Result<Vec<Command>, OvsdbError> {
+        let Some(served) = self.databases.get(database) else {
+            return Err(ErrorKind::UnknownDatabase {
+                method: "transact".into(),
+                database: database.into(),
+            }
+            .into());
+        };
+        let mut transaction = Transaction::new(&served.database, &mut self.entropy);
+        write(&mut transaction);
+        let changes = commit(transaction)?;
+        self.commit_changes(database, author, &Request::default(), now, changes)?;
+        self.retry_parked(database, now);
+        Ok(std::mem::take(&mut self.commands))
+    }
+
+    fn opened(&mut self, id: SessionId, peer: Peer) {
+        self.sessions.insert(id, Session::new(id, peer));
+    }
+
+    fn message(&mut self, id: SessionId, message: Value, newline: bool, now: Now) {
+        let Some(session) = self
+            .sessions
+            .get_mut(&id)
+            .filter(|session| session.input != Input::Malformed)
+        else {
+            self.commands.push(Command::Finished { session: id });
+            return;
+        };
+        session.saw_request(newline);
+        match Message::parse(message) {
+            Ok(Message::Request {
+                method,
+                params,
+                id: request,
+            }) => self.request(id, &method, params, request, now),
+            Ok(Message::Notification { method, params }) => {
+                if method == "cancel" {
+                    self.cancel(id, params.first());
+                }
+                self.commands.push(Command::Finished { session: id });
+            }
+            // The answer to our own probe.
+            Ok(Message::Reply {
+                id: reply,
+                result: Ok(_),
+            }) if reply == "echo" => {
+                self.commands.push(Command::Finished { session: id });
+            }
+            Ok(Message::Reply { id: reply, .. }) => {
+                self.commands.push(Command::Finished { session: id });
+                self.malformed(id, &format!("a reply with id {reply}, which was not asked for"));
+            }
+            Err(error) => {
+                self.commands.push(Command::Finished { session: id });
+                self.malformed(id, &error.to_string());
+            }
+        }
+    }
+
+    /// Explains, then ends the session: nothing after what was malformed has a meaning.
+    fn malformed(&mut self, id: SessionId, details: &str) {
+        self.drop_parked(id);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        // The text bears its own end of line.
+        session.queue_raw(Outgoing::Text(malformed_text(details)));
+        session.input = Input::Malformed;
+        self.flush(id);
+    }
+
+    fn half_closed(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.input = Input::HalfClosed;
+            self.flush(id);
+        }
+    }
+
+    fn set_congested(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.congested = true;
+        }
+    }
+
+    fn closed(&mut self, id: SessionId) {
+        self.drop_parked(id);
+        self.owing.remove(&id);
+        if let Some(session) = self.sessions.remove(&id) {
+            for monitor in &session.monitors {
+                for served in self.databases.values_mut() {
+                    served.groups.leave(&monitor.group, id, &monitor.id_text);
+                }
+            }
+        }
+        for notice in self.locks.release_all(id) {
+            self.notify(&notice);
+        }
+    }
+
+    fn stored(&mut self, database: &str, sequence: u64) {
+        if let Some(served) = self.databases.get_mut(database) {
+            served.stored(sequence);
+        }
+        for id in std::mem::take(&mut self.owing) {
+            self.flush(id);
+        }
+    }
+
+    /// Undoes what could not be stored, and tells those who asked for it.
+    fn unstored(&mut self, database: &str, sequence: u64, reason: &EcoString) {
+        let Some(served) = self.databases.get_mut(database) else {
+            return;
+        };
+        let undone = served.undo_from(sequence);
+        let newest = served.sequence();
+        let failed = Gate {
+            database: database.into(),
+            sequence,
+        };
+        for changes in &undone {
+            self.merge_into_congested(database, changes);
+        }
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let sound = self
+                .sessions
+                .get_mut(&id)
+                .is_none_or(|session| session.undo_from(&failed, reason));
+            self.flush(id);
+            if !sound {
+                self.commands.push(Command::Close { session: id });
+            }
+        }
+        for changes in undone {
+            self.commands.push(Command::Changed {
+                database: database.into(),
+                changes,
+                sequence: newest,
+            });
+        }
+    }
+
+    /// Applies a change set: record, monitors, and whoever else follows the rows.
+    ///
+    /// # Errors
+    /// The record would be too large; nothing has changed then.
+    pub(crate) fn commit_changes(
+        &mut self,
+        database: &str,
+        author: &Author,
+        request: &Request,
+        now: Now,
+        changes: ChangeSet,
+    ) -> Result<(), OvsdbError> {
+        let Some(served) = self.databases.get_mut(database).filter(|_| !changes.is_empty()) else {
+            return Ok(());
+        };
+        let changes = Arc::new(changes);
+        let record = served
+            .commit(author, request, now, &changes)
+            .map_err(|error| OvsdbError::new(ErrorKind::ResourcesExhausted(error.to_string())))?;
+        let sequence = served.sequence();
+        if let Some(record) = record {
+            let (record, durable) = (Box::new(record), request.durable);
+            self.commands.push(Command::Append {
+                database: database.into(),
+                record,
+                durable,
+            });
+        }
+        self.update_monitors(database, &changes);
+        self.commands.push(Command::Changed {
+            database: database.into(),
+            changes,
+            sequence,
+        });
+        Ok(())
+    }
+
+    /// Queues a payload for a session, and sends what may be sent.
+    pub(crate) fn push(&mut self, id: SessionId, gate: Option<Gate>, matter: Matter, payload: Outgoing) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.push(gate, matter, payload);
+            self.flush(id);
+        }
+    }
+
+    pub(crate) fn flush(&mut self, id: SessionId) {
+        let databases = &self.databases;
+        let is_open = |gate: &Gate| {
+            databases
+                .get(&gate.database)
+                .is_none_or(|served| served.is_stored(gate))
+        };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.flush(&is_open, &mut self.commands);
+        if session.owes() {
+            self.owing.insert(id);
+        } else {
+            self.owing.remove(&id);
+        }
+        if session.is_complete() {
+            self.commands.push(Command::Close { session: id });
+        }
+    }
+
+    pub(crate) fn notify(&mut self, notice: &Notice) {
+        let (session, method, name) = match notice {
+            Notice::Locked(session, name) => (*session, "locked", name),
+            Notice::Stolen(session, name) => (*session, "stolen", name),
+        };
+        let text = notification_text(method, &format!("[\"{name}\"]"));
+        self.push(session, None, Matter::Notice, Outgoing::Text(text));
+    }
+}
