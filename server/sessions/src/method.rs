@@ -35,7 +35,6 @@ impl Server {
             method,
             params: &params,
             id: &id,
-            now,
         };
         let answer = match method {
             "transact" => return self.transact_request(session, params, id, now),
