@@ -133,6 +133,7 @@ struct RawCase<'a> {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "it is what stands in the file")]
 struct RawStep {
     on: Option<String>,
     transact: Option<Vec<Value>>,
@@ -177,7 +178,9 @@ impl Step {
             }
             _ => false,
         };
-        let Expected { before, also, closed, .. } = &self.expected;
+        let Expected {
+            before, also, closed, ..
+        } = &self.expected;
         plain && before.is_empty() && also.is_empty() && !closed && !self.text.contains("_version")
     }
 }
@@ -217,7 +220,11 @@ pub fn load(file: &Path) -> Result<Vec<Case>> {
     raw.into_iter()
         .map(|raw| {
             let name = raw.case.clone();
-            ensure!(names.insert(name.clone()), "{}: two cases are called {name}", file.display());
+            ensure!(
+                names.insert(name.clone()),
+                "{}: two cases are called {name}",
+                file.display()
+            );
             read_case(file, raw).with_context(|| format!("{}: case {name}", file.display()))
         })
         .collect()
@@ -235,13 +242,21 @@ fn read_case(file: &Path, raw: RawCase<'_>) -> Result<Case> {
         Value::String(name) => schema(&name)?,
         schema => schema,
     };
-    let database = schema.get("name").and_then(Value::as_str).context("the schema has no name")?.to_owned();
+    let database = schema
+        .get("name")
+        .and_then(Value::as_str)
+        .context("the schema has no name")?
+        .to_owned();
     let no_restart = match raw.restart {
         Some(text) => Some(text.strip_prefix("no: ").context("restart is \"no: why\"")?.to_owned()),
         None => None,
     };
     let no_reference = match raw.reference {
-        Some(text) => Some(text.strip_prefix("skip: ").context("reference is \"skip: why\"")?.to_owned()),
+        Some(text) => Some(
+            text.strip_prefix("skip: ")
+                .context("reference is \"skip: why\"")?
+                .to_owned(),
+        ),
         None => None,
     };
     let steps = raw
@@ -250,7 +265,15 @@ fn read_case(file: &Path, raw: RawCase<'_>) -> Result<Case> {
         .enumerate()
         .map(|(index, text)| read_step(&database, index, text.get()).with_context(|| format!("step {index}: {text}")))
         .collect::<Result<_>>()?;
-    Ok(Case { file: file.to_owned(), name: raw.case, schema, database, no_restart, no_reference, steps })
+    Ok(Case {
+        file: file.to_owned(),
+        name: raw.case,
+        schema,
+        database,
+        no_restart,
+        no_reference,
+        steps,
+    })
 }
 
 fn read_step(database: &str, index: usize, text: &str) -> Result<Step> {
@@ -276,11 +299,21 @@ fn read_action(database: &str, index: usize, raw: RawStep) -> Result<Action> {
     let id = raw.id.clone().unwrap_or_else(|| json!(index));
     if let Some(operations) = raw.transact {
         let params = std::iter::once(json!(database)).chain(operations).collect();
-        return Ok(Action::Request { method: "transact".to_owned(), params, id, parked: raw.parked });
+        return Ok(Action::Request {
+            method: "transact".to_owned(),
+            params,
+            id,
+            parked: raw.parked,
+        });
     }
     let params = raw.params.unwrap_or_else(|| json!([]));
     Ok(match (raw.call, raw.notify, raw.text) {
-        (Some(method), None, None) => Action::Request { method, params, id, parked: raw.parked },
+        (Some(method), None, None) => Action::Request {
+            method,
+            params,
+            id,
+            parked: raw.parked,
+        },
         (None, Some(method), None) => Action::Notify { method, params },
         (None, None, Some(text)) => Action::Text { text, id: raw.id },
         (None, None, None) if raw.close => Action::Close,

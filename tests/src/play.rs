@@ -66,15 +66,28 @@ pub fn play(
         if options.restart_between && index > 0 {
             player.restart()?;
         }
-        let Some(expected) = step.expected_on(options.reference) else { continue };
-        let place = || format!("{}: case {} step {index}: {}", case.file.display(), case.name, step.text);
+        let Some(expected) = step.expected_on(options.reference) else {
+            continue;
+        };
+        let place = || {
+            format!(
+                "{}: case {} step {index}: {}",
+                case.file.display(),
+                case.name,
+                step.text
+            )
+        };
         let received = player.step(step, expected).with_context(place)?;
         let received = player.received_names.canonical(&as_value(&received), order(step));
         if expected.is_blank() {
             player.expected_names.canonical(&received, order(step));
         } else {
             let expected = player.expected_names.canonical(&as_value(expected), order(step));
-            ensure!(expected == received, "{}\nexpected {expected}\nreceived {received}", place());
+            ensure!(
+                expected == received,
+                "{}\nexpected {expected}\nreceived {received}",
+                place()
+            );
         }
         record(step, &received)?;
     }
@@ -91,8 +104,10 @@ struct Player<'a> {
 
 impl<'a> Player<'a> {
     fn new(peer: &'a mut dyn Peer, options: Options) -> Self {
-        let leniency =
-            Leniency { drop_version: options.restart_between, index_rows_in_any_order: options.reference };
+        let leniency = Leniency {
+            drop_version: options.restart_between,
+            index_rows_in_any_order: options.reference,
+        };
         Self {
             peer,
             sessions: BTreeMap::new(),
@@ -129,7 +144,9 @@ impl<'a> Player<'a> {
             Action::Request { method, params, id, .. } => {
                 Some(json!({"id": id, "method": method, "params": params}).to_string())
             }
-            Action::Notify { method, params } => Some(json!({"id": null, "method": method, "params": params}).to_string()),
+            Action::Notify { method, params } => {
+                Some(json!({"id": null, "method": method, "params": params}).to_string())
+            }
             Action::Text { text, .. } => Some(text.clone()),
         };
         if let Some(text) = text {
@@ -184,7 +201,9 @@ impl<'a> Player<'a> {
             let mut messages = Vec::new();
             let mut synced = false;
             while !synced || messages.len() < count {
-                let message = session.receive().with_context(|| format!("session {name} waits for {count} messages"))?;
+                let message = session
+                    .receive()
+                    .with_context(|| format!("session {name} waits for {count} messages"))?;
                 if message.get("id") == Some(&id) {
                     synced = true;
                 } else {
@@ -244,7 +263,9 @@ pub fn as_value(expected: &Expected) -> Value {
 }
 
 fn order(step: &Step) -> Order {
-    Order { rows_are_sorted: step.ordered }
+    Order {
+        rows_are_sorted: step.ordered,
+    }
 }
 
 fn awaited(action: &Action) -> Option<Value> {
@@ -259,8 +280,15 @@ fn awaited(action: &Action) -> Option<Value> {
 fn bare_reply(message: &Value) -> Result<Value> {
     let member = |name: &str| message.get(name).cloned().unwrap_or(Value::Null);
     let (result, error) = (member("result"), member("error"));
-    ensure!(result.is_null() || error.is_null(), "a reply has both result and error: {message}");
-    Ok(if error.is_null() { json!({"result": result}) } else { json!({"error": error}) })
+    ensure!(
+        result.is_null() || error.is_null(),
+        "a reply has both result and error: {message}"
+    );
+    Ok(if error.is_null() {
+        json!({"result": result})
+    } else {
+        json!({"error": error})
+    })
 }
 
 /// A message without the members that say nothing.
@@ -277,9 +305,15 @@ fn essence(mut message: Value) -> Value {
 
 /// Updates of several monitors for one commit come in no order.
 fn sort_updates(messages: &mut [Value]) {
-    let is_update =
-        |message: &Value| message.get("method").and_then(Value::as_str).is_some_and(|method| method.starts_with("update"));
-    messages.chunk_by_mut(|one, two| is_update(one) && is_update(two)).for_each(|run| {
-        run.sort_by_cached_key(|message| (message["method"].to_string(), message["params"][0].to_string()));
-    });
+    let is_update = |message: &Value| {
+        message
+            .get("method")
+            .and_then(Value::as_str)
+            .is_some_and(|method| method.starts_with("update"))
+    };
+    messages
+        .chunk_by_mut(|one, two| is_update(one) && is_update(two))
+        .for_each(|run| {
+            run.sort_by_cached_key(|message| (message["method"].to_string(), message["params"][0].to_string()));
+        });
 }

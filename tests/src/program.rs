@@ -17,7 +17,9 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The top directory of the repository.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// The path of one of our own binaries, beside the running test.
@@ -26,9 +28,16 @@ pub fn repository() -> PathBuf {
 /// When it is not built.
 pub fn ours(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("where this test runs from")?;
-    let profile = test.ancestors().nth(2).context("a test runs in target/<profile>/deps")?;
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .context("a test runs in target/<profile>/deps")?;
     let path = profile.join(name);
-    ensure!(path.is_file(), "{} is not built: run `cargo build --workspace`, or tests/run", path.display());
+    ensure!(
+        path.is_file(),
+        "{} is not built: run `cargo build --workspace`, or tests/run",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -71,8 +80,11 @@ pub fn run<A: AsRef<OsStr>>(program: &Path, arguments: &[A], input: &[u8]) -> Re
 /// When it cannot be started or runs longer than [`RUN_SECONDS_MAX`].
 pub fn run_command(command: &mut Command, input: &[u8]) -> Result<Output> {
     let directory = tempfile::tempdir()?;
-    let (input_path, output_path, error_path) =
-        (directory.path().join("in"), directory.path().join("out"), directory.path().join("err"));
+    let (input_path, output_path, error_path) = (
+        directory.path().join("in"),
+        directory.path().join("out"),
+        directory.path().join("err"),
+    );
     std::fs::write(&input_path, input)?;
     let mut child = command
         .stdin(std::fs::File::open(&input_path)?)
@@ -96,7 +108,11 @@ pub fn run_command(command: &mut Command, input: &[u8]) -> Result<Output> {
         }
         std::thread::sleep(POLL_INTERVAL);
     };
-    Ok(Output { status, stdout: std::fs::read(&output_path)?, stderr: std::fs::read(&error_path)? })
+    Ok(Output {
+        status,
+        stdout: std::fs::read(&output_path)?,
+        stderr: std::fs::read(&error_path)?,
+    })
 }
 
 /// Runs a program that must succeed, and returns its standard output.

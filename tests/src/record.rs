@@ -27,14 +27,22 @@ pub fn fill_in(cases: &[Case]) -> Result<()> {
         .filter(|case| case.no_reference.is_none())
         .filter_map(|case| fill_in_one(case).err().map(|error| format!("{error:#}")))
         .collect();
-    ensure!(failures.is_empty(), "{} cases could not be recorded:\n{}", failures.len(), failures.join("\n"));
+    ensure!(
+        failures.is_empty(),
+        "{} cases could not be recorded:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     Ok(())
 }
 
 fn fill_in_one(case: &Case) -> Result<()> {
     let mut pending: Vec<(String, String)> = Vec::new();
     let mut server = Server::start(Kind::Reference, &case.schema)?;
-    let options = Options { reference: true, restart_between: false };
+    let options = Options {
+        reference: true,
+        restart_between: false,
+    };
     play::play(&mut server, case, options, |step, received| {
         if step.expected.is_blank() && step.reference.is_none() {
             pending.push((step.text.clone(), with_outcome(step, received)?));

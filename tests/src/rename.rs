@@ -42,7 +42,10 @@ pub struct Order {
 impl Renamer {
     /// A renamer that makes these differences invisible.
     pub fn new(leniency: Leniency) -> Self {
-        Self { leniency, ..Self::default() }
+        Self {
+            leniency,
+            ..Self::default()
+        }
     }
 
     /// Leaves these UUIDs as they are: a request named them.
@@ -124,9 +127,12 @@ impl Renamer {
         match node {
             Node::Text(text) => Node::Text(self.renamed_text(text)),
             Node::Array(items) => Node::Array(items.iter().map(|item| self.renamed(item)).collect()),
-            Node::Object(members) => {
-                Node::Object(members.iter().map(|(name, value)| (self.renamed_text(name), self.renamed(value))).collect())
-            }
+            Node::Object(members) => Node::Object(
+                members
+                    .iter()
+                    .map(|(name, value)| (self.renamed_text(name), self.renamed(value)))
+                    .collect(),
+            ),
             Node::Other(value) => Node::Other(value.clone()),
         }
     }
@@ -138,7 +144,7 @@ impl Renamer {
             let token = &text[start..end];
             result.push_str(&text[done..start]);
             match self.names.get(token) {
-                Some(name) => result.push_str(&format!("<{name}>")),
+                Some(name) => result.push_str(&["<", &name.to_string(), ">"].concat()),
                 None if self.keep.contains(token) => result.push_str(token),
                 None => result.push_str("<?>"),
             }
@@ -178,7 +184,10 @@ impl Renamer {
             .iter()
             .map(|(name, value)| {
                 let mut node = self.in_order(value, order);
-                if name == "rows" && !order.rows_are_sorted && let Node::Array(rows) = &mut node {
+                if name == "rows"
+                    && !order.rows_are_sorted
+                    && let Node::Array(rows) = &mut node
+                {
                     rows.sort_by_cached_key(|row| self.masked(row));
                 }
                 (name.clone(), node)
@@ -242,7 +251,9 @@ fn without_version(value: &mut Value) {
 
 /// `after 12 ms` depends on the clock.
 fn without_milliseconds(text: &str) -> String {
-    let Some((before, rest)) = text.split_once("\"wait\" timed out after ") else { return text.to_owned() };
+    let Some((before, rest)) = text.split_once("\"wait\" timed out after ") else {
+        return text.to_owned();
+    };
     let after = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == 'N');
     format!("{before}\"wait\" timed out after N{after}")
 }

@@ -54,11 +54,20 @@ impl Server {
     /// A directory with schema and, where the server cannot do it itself, an empty database; nothing runs yet.
     pub fn prepare(kind: Kind, schema: &Value) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("nonnet-test-").tempdir()?;
-        let server = Self { kind, directory, arguments: Vec::new(), child: None };
+        let server = Self {
+            kind,
+            directory,
+            arguments: Vec::new(),
+            child: None,
+        };
         std::fs::write(server.schema_path(), schema.to_string())?;
         if kind == Kind::Reference {
             let tool = program::system("ovsdb-tool")?;
-            program::succeed(&tool, &[Path::new("create"), &server.file(), &server.schema_path()], b"")?;
+            program::succeed(
+                &tool,
+                &[Path::new("create"), &server.file(), &server.schema_path()],
+                b"",
+            )?;
         }
         Ok(server)
     }
@@ -80,7 +89,12 @@ impl Server {
                 bail!("{:?} ended at start with {status}: {}", self.kind, self.stderr());
             }
             if Instant::now() > deadline {
-                bail!("{:?} does not answer on {}: {}", self.kind, self.socket().display(), self.stderr());
+                bail!(
+                    "{:?} does not answer on {}: {}",
+                    self.kind,
+                    self.socket().display(),
+                    self.stderr()
+                );
             }
             std::thread::sleep(POLL_INTERVAL);
         }
@@ -89,7 +103,7 @@ impl Server {
     /// Starts the server and waits until it has ended, for starts that must fail. Returns its exit code.
     pub fn run_to_end(&mut self) -> Result<Option<i32>> {
         self.spawn()?;
-        self.wait_for_end()
+        self.wait()
     }
 
     /// Kills the server as a crash would (SIGKILL) and reaps it.
@@ -104,7 +118,25 @@ impl Server {
     /// Asks the server to end (SIGTERM) and waits for it. Returns its exit code.
     pub fn stop(&mut self) -> Result<Option<i32>> {
         self.signal(Signal::SIGTERM)?;
-        self.wait_for_end()
+        self.wait()
+    }
+
+    /// Waits until the server has ended by itself. Returns its exit code.
+    pub fn wait(&mut self) -> Result<Option<i32>> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        let child = self.child.as_mut().context("the server does not run")?;
+        while Instant::now() < deadline {
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                return Ok(status.code());
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        bail!(
+            "{:?} did not end within {START_TIMEOUT:?}: {}",
+            self.kind,
+            self.stderr()
+        )
     }
 
     /// Sends a signal to the server.
@@ -155,7 +187,8 @@ impl Server {
 
     /// What all its runs wrote to standard error.
     pub fn stderr(&self) -> String {
-        std::fs::read(self.stderr_path()).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+        std::fs::read(self.stderr_path())
+            .map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn stderr_path(&self) -> PathBuf {
@@ -168,15 +201,24 @@ impl Server {
             Kind::Nonnetd => program::ours("nonnetd")?,
         };
         let mut command = program::tied(&program)?;
-        command.current_dir(self.directory.path()).env("OVS_RUNDIR", self.directory.path());
+        command
+            .current_dir(self.directory.path())
+            .env("OVS_RUNDIR", self.directory.path());
         command.arg(format!("--remote=punix:{}", self.socket().display()));
         match self.kind {
             Kind::Reference => {
                 let control = self.directory.path().join("ctl");
-                command.arg(format!("--unixctl={}", control.display())).arg("-vconsole:warn").arg("-vsyslog:off");
+                command
+                    .arg(format!("--unixctl={}", control.display()))
+                    .arg("-vconsole:warn")
+                    .arg("-vsyslog:off");
             }
             Kind::Nonnetd => {
-                command.arg("--schema").arg(self.schema_path()).arg("--kernel").arg("off");
+                command
+                    .arg("--schema")
+                    .arg(self.schema_path())
+                    .arg("--kernel")
+                    .arg("off");
             }
         }
         command.args(&self.arguments).arg(self.file());
@@ -193,19 +235,6 @@ impl Server {
             client.receive()
         };
         ask().is_ok()
-    }
-
-    fn wait_for_end(&mut self) -> Result<Option<i32>> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        let child = self.child.as_mut().context("the server does not run")?;
-        while Instant::now() < deadline {
-            if let Some(status) = child.try_wait()? {
-                self.child = None;
-                return Ok(status.code());
-            }
-            std::thread::sleep(POLL_INTERVAL);
-        }
-        bail!("{:?} did not end within {START_TIMEOUT:?}: {}", self.kind, self.stderr())
     }
 }
 

@@ -58,7 +58,13 @@ impl Client {
         let stream = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
         stream.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
         stream.set_write_timeout(Some(RECEIVE_TIMEOUT))?;
-        Ok(Self { stream, received: Vec::new(), scanned: Scan::default(), next_id: 1, notifications: Vec::new() })
+        Ok(Self {
+            stream,
+            received: Vec::new(),
+            scanned: Scan::default(),
+            next_id: 1,
+            notifications: Vec::new(),
+        })
     }
 
     /// Sends bytes as they are.
@@ -78,7 +84,11 @@ impl Client {
             if let Some(text) = self.take_message()? {
                 return Ok(text);
             }
-            ensure!(self.fill(deadline)?, "the server closed the connection; before that came: {}", self.shown());
+            ensure!(
+                self.fill(deadline)?,
+                "the server closed the connection; before that came: {}",
+                self.shown()
+            );
         }
     }
 
@@ -93,7 +103,11 @@ impl Client {
     pub fn call(&mut self, method: &str, params: &Value) -> Result<Value> {
         let id = self.next_id;
         self.next_id += 1;
-        self.send_bytes(json!({"id": id, "method": method, "params": params}).to_string().as_bytes())?;
+        self.send_bytes(
+            json!({"id": id, "method": method, "params": params})
+                .to_string()
+                .as_bytes(),
+        )?;
         self.reply_to(&json!(id))
     }
 
@@ -139,7 +153,11 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(false),
                 Err(error) => return Err(error).context("receive"),
             }
-            ensure!(Instant::now() < deadline, "no whole message within {RECEIVE_TIMEOUT:?}; so far: {}", self.shown());
+            ensure!(
+                Instant::now() < deadline,
+                "no whole message within {RECEIVE_TIMEOUT:?}; so far: {}",
+                self.shown()
+            );
         }
     }
 
@@ -160,7 +178,11 @@ impl Client {
 
     fn shown(&self) -> String {
         let bytes = &self.received[..self.received.len().min(SHOWN_BYTES_MAX)];
-        format!("{:?} and messages {:?}", String::from_utf8_lossy(bytes), self.notifications)
+        format!(
+            "{:?} and messages {:?}",
+            String::from_utf8_lossy(bytes),
+            self.notifications
+        )
     }
 }
 

@@ -15,21 +15,45 @@ fn ovsdb_server_answers_as_the_cases_say() {
         record::fill_in(&cases).unwrap();
     }
     let cases = case::load_all().unwrap();
-    let options = Options { reference: true, restart_between: false };
-    play_all(Kind::Reference, cases.iter().filter(|case| case.no_reference.is_none()).collect(), options);
+    let options = Options {
+        reference: true,
+        restart_between: false,
+    };
+    play_all(
+        Kind::Reference,
+        &cases
+            .iter()
+            .filter(|case| case.no_reference.is_none())
+            .collect::<Vec<_>>(),
+        options,
+    );
 }
 
 #[test]
 fn nonnetd_answers_as_the_cases_say() {
     let cases = case::load_all().unwrap();
-    play_all(Kind::Nonnetd, cases.iter().collect(), Options { reference: false, restart_between: false });
+    play_all(
+        Kind::Nonnetd,
+        &cases.iter().collect::<Vec<_>>(),
+        Options {
+            reference: false,
+            restart_between: false,
+        },
+    );
 }
 
 #[test]
 fn nonnetd_answers_the_same_when_it_is_killed_between_steps() {
     let cases = case::load_all().unwrap();
-    let options = Options { reference: false, restart_between: true };
-    play_all(Kind::Nonnetd, cases.iter().filter(|case| case.allows_restarts()).collect(), options);
+    let options = Options {
+        reference: false,
+        restart_between: true,
+    };
+    play_all(
+        Kind::Nonnetd,
+        &cases.iter().filter(|case| case.allows_restarts()).collect::<Vec<_>>(),
+        options,
+    );
 }
 
 #[test]
@@ -37,14 +61,22 @@ fn every_step_has_an_expectation() {
     for case in case::load_all().unwrap() {
         for step in &case.steps {
             let silent = step.text.contains("\"parked\"")
-                || ["\"notify\"", "\"restart\"", "\"close\""].iter().any(|word| step.text.contains(word));
-            assert!(silent || !step.expected.is_blank(), "{}: {}: {}", case.file.display(), case.name, step.text);
+                || ["\"notify\"", "\"restart\"", "\"close\""]
+                    .iter()
+                    .any(|word| step.text.contains(word));
+            assert!(
+                silent || !step.expected.is_blank(),
+                "{}: {}: {}",
+                case.file.display(),
+                case.name,
+                step.text
+            );
         }
     }
 }
 
 /// Plays all cases, reports every one that fails, and prints how much was played.
-fn play_all(kind: Kind, cases: Vec<&Case>, options: Options) {
+fn play_all(kind: Kind, cases: &[&Case], options: Options) {
     if kind == Kind::Nonnetd {
         program::ours("nonnetd").unwrap();
     }
@@ -63,6 +95,16 @@ fn play_all(kind: Kind, cases: Vec<&Case>, options: Options) {
     });
     let failures = failures.into_inner().unwrap();
     let steps: usize = cases.iter().map(|case| case.steps.len()).sum();
-    println!("{kind:?}: {} cases, {steps} steps, {} failed", cases.len(), failures.len());
-    assert!(failures.is_empty(), "{} of {} cases failed:\n\n{}", failures.len(), cases.len(), failures.join("\n\n"));
+    println!(
+        "{kind:?}: {} cases, {steps} steps, {} failed",
+        cases.len(),
+        failures.len()
+    );
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases failed:\n\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n\n")
+    );
 }
