@@ -1,0 +1,89 @@
+//! One row of a filled table, found by its UUID or by an indexed column: read, or changed.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Workload;
+use crate::drive;
+use crate::measure::Round;
+use crate::request::Requests;
+use crate::row;
+use crate::server::Server;
+
+/// What is done with the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// All its columns are read.
+    Select,
+    /// One column gets another value.
+    Update,
+}
+
+/// How `where` names the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// By `_uuid`.
+    Uuid,
+    /// By the column of the table's index.
+    Index,
+}
+
+/// Selects or updates of single rows in random order, each after the reply to the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup {
+    /// What is done.
+    pub action: Action,
+    /// How the row is found.
+    pub key: Key,
+    /// Rows in the table.
+    pub rows: usize,
+    /// Operations in a round, at most.
+    pub operations: usize,
+    /// Time of a round, at most.
+    pub time_max: Duration,
+}
+
+impl Lookup {
+    fn add(&self, requests: &mut Requests, step: usize) {
+        let number = row::pick(step, self.rows);
+        let name = row::name(number);
+        let condition = match self.key {
+            Key::Uuid => format!(r#"["_uuid","==",["uuid","{}"]]"#, row::uuid(number)),
+            Key::Index => format!(r#"["name","==","{name}"]"#),
+        };
+        match self.action {
+            Action::Select => {
+                let operation = format!(r#"{{"op":"select","table":"port","where":[{condition}]}}"#);
+                requests.transact(&operation, false, &format!(r#""name":"{name}""#));
+            }
+            Action::Update => {
+                // Never the value it has: rows are made with `ofport` below their count.
+                let ofport = self.rows + step;
+                let operation =
+                    format!(r#"{{"op":"update","table":"port","where":[{condition}],"row":{{"ofport":{ofport}}}}}"#);
+                requests.transact(&operation, false, r#"[{"count":1}]"#);
+            }
+        }
+    }
+}
+
+impl Workload for Lookup {
+    fn name(&self) -> String {
+        let action = if self.action == Action::Select {
+            "select"
+        } else {
+            "update"
+        };
+        let key = if self.key == Key::Uuid { "by-uuid" } else { "by-index" };
+        format!("{action}/{key}/{}-rows", self.rows)
+    }
+
+    fn round(&self, server: &Server, round: usize) -> Result<Round> {
+        let mut requests = Requests::default();
+        for step in 0..self.operations {
+            self.add(&mut requests, round * self.operations + step);
+        }
+        drive::one_by_one(server, &requests, self.time_max)
+    }
+}
