@@ -75,11 +75,13 @@ pub enum FramingError {
         /// Of the opening bracket that is one too many.
         offset: u64,
     },
-    /// A message of more than [`MESSAGE_BYTES_MAX`] bytes.
-    #[error("byte {offset}: the message that begins here is longer than {MESSAGE_BYTES_MAX} bytes")]
+    /// A message of more bytes than the stream may have in one.
+    #[error("byte {offset}: the message that begins here is longer than {bytes_max} bytes")]
     TooLong {
         /// Of the message's first byte.
         offset: u64,
+        /// The most this stream may have.
+        bytes_max: usize,
     },
     /// The stream ended inside a message.
     #[error("byte {end}: the stream ended inside the message that began at byte {offset}")]
@@ -95,8 +97,10 @@ pub enum FramingError {
 ///
 /// States: between messages (`open` is empty); in a message, outside of strings; in a string (`string` holds its begin); in a string
 /// just after a backslash (`escaped`); failed (`failed` is set), which is final.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scanner {
+    /// The longest message accepted, in bytes.
+    message_bytes_max: usize,
     /// What has arrived and is not yet handed out, plus what was handed out since the last push.
     buffer: Vec<u8>,
     /// Stream offset of the buffer's first byte.
@@ -116,9 +120,25 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// A scanner at the begin of a stream.
+    /// A scanner at the begin of a stream whose messages may have [`MESSAGE_BYTES_MAX`] bytes.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_message_bytes_max(MESSAGE_BYTES_MAX)
+    }
+
+    /// A scanner at the begin of a stream whose messages may have so many bytes: a server's replies are longer than requests to it.
+    pub fn with_message_bytes_max(message_bytes_max: usize) -> Self {
+        Self {
+            message_bytes_max,
+            buffer: Vec::new(),
+            base: 0,
+            begin: 0,
+            scanned: 0,
+            open: Vec::new(),
+            depth: 0,
+            string: None,
+            escaped: false,
+            failed: None,
+        }
     }
 
     /// Takes the next bytes of the stream; what was handed out before is forgotten.
@@ -195,7 +215,7 @@ impl Scanner {
         if self.open.is_empty() && !self.enter()? {
             return Ok(None);
         }
-        let limit = self.begin + MESSAGE_BYTES_MAX;
+        let limit = self.begin.saturating_add(self.message_bytes_max);
         while self.scanned < self.buffer.len() && self.scanned < limit {
             if let Some(began) = self.string {
                 self.scan_string(began)?;
@@ -208,6 +228,7 @@ impl Scanner {
         if self.scanned >= limit {
             return Err(FramingError::TooLong {
                 offset: self.offset(self.begin),
+                bytes_max: self.message_bytes_max,
             });
         }
         Ok(None)
@@ -279,7 +300,7 @@ impl Scanner {
 
     /// Moves on inside a string, past its closing quote if that has arrived.
     fn scan_string(&mut self, began: usize) -> Result<(), FramingError> {
-        let end = self.buffer.len().min(self.begin + MESSAGE_BYTES_MAX);
+        let end = self.buffer.len().min(self.begin.saturating_add(self.message_bytes_max));
         while self.scanned < end {
             let byte = self.buffer[self.scanned];
             if byte < b' ' {
@@ -300,6 +321,12 @@ impl Scanner {
             }
         }
         Ok(())
+    }
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -456,7 +483,10 @@ mod tests {
         assert_eq!(texts(&message(MESSAGE_BYTES_MAX)).len(), 1);
         assert_eq!(
             error(&format!("  {}", message(MESSAGE_BYTES_MAX + 1))),
-            FramingError::TooLong { offset: 2 }
+            FramingError::TooLong {
+                offset: 2,
+                bytes_max: MESSAGE_BYTES_MAX
+            }
         );
     }
 

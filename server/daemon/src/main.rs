@@ -1,2 +1,188 @@
-//! The nonnet daemon.
-fn main() {}
+//! `nonnetd`: the state database for host and container networking.
+//!
+//! Wires the parts together: files are opened, remotes listened on, the state thread started, signals awaited. Nothing is decided here
+//! that a part could decide itself.
+
+mod arguments;
+mod clock;
+mod databases;
+mod network;
+mod report;
+mod state;
+mod storage;
+
+use std::collections::HashMap;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use nonnet_engine::Entropy;
+use nonnet_rpc::{Listeners, Remote, inbound_channel};
+use nonnet_sessions::Server;
+use nonnet_store::{Durability, OpenError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::{Arguments, DurabilityArgument};
+use crate::clock::Clock;
+use crate::databases::Loaded;
+use crate::state::{Sources, State};
+use crate::storage::Storage;
+
+/// The exit status where a file's content is wrong (`EX_DATAERR`, sysexits.h).
+const EXIT_DAMAGED: u8 = 65;
+
+/// How long sessions may take to read their last replies.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(arguments.verbose);
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            error!("{cause:#}");
+            let damaged = matches!(cause.downcast_ref(), Some(OpenError::Damaged { .. }));
+            if damaged {
+                ExitCode::from(EXIT_DAMAGED)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("NONNET_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let remotes: Vec<Remote> = arguments
+        .remotes()
+        .iter()
+        .map(|remote| remote.parse())
+        .collect::<Result<_, _>>()?;
+    let clock = Clock::new();
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).context("the system gives no random numbers")?;
+    let mut entropy = Entropy::new(seed);
+    let loaded = load_all(arguments, clock, &mut entropy)?;
+    getrandom::fill(&mut seed).context("the system gives no random numbers")?;
+    let server = Server::new(seed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(arguments, remotes, clock, loaded, server))
+}
+
+fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<Vec<Loaded>> {
+    let schema = arguments.schema.as_deref();
+    arguments
+        .databases
+        .iter()
+        .map(|path| databases::load(path, schema, clock, entropy))
+        .collect()
+}
+
+async fn serve(
+    arguments: &Arguments,
+    remotes: Vec<Remote>,
+    clock: Clock,
+    loaded: Vec<Loaded>,
+    mut server: Server,
+) -> anyhow::Result<()> {
+    // From here on a signal means a clean stop.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (inbound_sender, inbound) = inbound_channel();
+    let (completion_sender, completions) = mpsc::unbounded_channel();
+    let durability = match arguments.durability {
+        DurabilityArgument::EveryCommit => Durability::EveryCommit,
+        DurabilityArgument::OnRequest => Durability::OnRequest,
+    };
+    let mut listeners = Listeners::new(inbound_sender);
+    let listening: Vec<_> = remotes
+        .into_iter()
+        .map(|remote| listeners.start(remote))
+        .collect::<Result<_, _>>()?;
+    let (mut storages, mut places, mut greeting) = (Vec::new(), HashMap::new(), Vec::new());
+    for (place, loaded) in loaded.into_iter().enumerate() {
+        let name = loaded.database.schema().name.clone();
+        greeting.push(format!("{name} in {}", loaded.path.display()));
+        server.add_database(loaded.database, loaded.chain, None, clock.now())?;
+        storages.push(Storage::start(
+            place,
+            Box::new(loaded.log),
+            durability,
+            completion_sender.clone(),
+        )?);
+        places.insert(name, place);
+    }
+    let state = State {
+        server,
+        clock,
+        storages,
+        places,
+        network: None,
+        sessions: HashMap::new(),
+        fresh: HashMap::new(),
+    };
+    let (stop, stopped) = oneshot::channel();
+    let sources = Sources {
+        inbound,
+        completions,
+        stop: stopped,
+    };
+    let thread = std::thread::Builder::new()
+        .name("state".into())
+        .spawn(move || run_state(state, sources))?;
+    let remotes: Vec<String> = listening.iter().map(|listening| listening.remote.to_string()).collect();
+    info!(
+        "{} ready at {}; {}",
+        greeting.join(", "),
+        remotes.join(", "),
+        next_step(&remotes)
+    );
+    tokio::select! {
+        _ = interrupt.recv() => info!("stopping on SIGINT"),
+        _ = terminate.recv() => info!("stopping on SIGTERM"),
+    }
+    listeners.stop_accepting();
+    // A state thread that is gone has been told already.
+    let _ = stop.send(());
+    tokio::task::spawn_blocking(move || thread.join())
+        .await?
+        .ok()
+        .context("the state thread panicked")?;
+    listeners.stop(STOP_GRACE).await;
+    info!("stopped");
+    Ok(())
+}
+
+fn run_state(state: State, sources: Sources) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(state.run(sources)),
+        Err(cause) => error!("the state thread did not start: {cause}"),
+    }
+}
+
+/// What to try first, as a command to copy.
+fn next_step(remotes: &[String]) -> String {
+    let socket = remotes.iter().find_map(|remote| remote.strip_prefix("punix:"));
+    match socket {
+        Some(path) => format!("try: echo '{{\"method\":\"list_dbs\",\"params\":[],\"id\":1}}' | nc -N -U {path}"),
+        None => "try: ovsdb-client list-dbs tcp:HOST:PORT".to_owned(),
+    }
+}

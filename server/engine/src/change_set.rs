@@ -1,5 +1,6 @@
 //! Change sets: what one transaction did, old and new of every row it changed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nonnet_schema::{ColumnIndex, ColumnSchema, DatabaseSchema, TableIndex, TableSchema, Uuid};
@@ -67,6 +68,28 @@ impl ChangeSet {
         self.changes
             .iter()
             .any(|change| change.is_persistent(schema.table(change.table)))
+    }
+
+    /// The change set that does what this one and then `next` do.
+    #[must_use]
+    pub fn then(&self, next: &Self) -> Self {
+        let mut joined: BTreeMap<(TableIndex, Uuid), RowChange> = BTreeMap::new();
+        for change in self.changes.iter().chain(&next.changes) {
+            let key = (change.table, change.uuid);
+            let change = match joined.remove(&key) {
+                Some(earlier) => RowChange {
+                    new: change.new.clone(),
+                    ..earlier
+                },
+                None => change.clone(),
+            };
+            if change.old != change.new {
+                joined.insert(key, change);
+            }
+        }
+        Self {
+            changes: joined.into_values().collect(),
+        }
     }
 
     /// The change set that undoes this one.

@@ -110,9 +110,7 @@ impl Served {
             });
         } else if let Some(newest) = self.in_flight.back_mut() {
             // What is not stored has no record of its own; it is undone together with the commit before it.
-            let mut joined: Vec<_> = newest.changes.changes().to_vec();
-            joined.extend(changes.changes().iter().cloned());
-            newest.changes = Arc::new(join(joined));
+            newest.changes = Arc::new(newest.changes.then(changes));
         }
         self.database.apply(changes);
         self.generation += 1;
@@ -141,20 +139,4 @@ impl Served {
         self.generation += 1;
         undone
     }
-}
-
-/// One change set that does what two do one after the other.
-fn join(changes: Vec<nonnet_engine::RowChange>) -> ChangeSet {
-    let mut joined = std::collections::BTreeMap::new();
-    for change in changes {
-        let key = (change.table, change.uuid);
-        let change = match joined.remove(&key) {
-            Some(nonnet_engine::RowChange { old, .. }) => nonnet_engine::RowChange { old, ..change },
-            None => change,
-        };
-        if change.old != change.new {
-            joined.insert(key, change);
-        }
-    }
-    ChangeSet::new(joined.into_values().collect())
 }

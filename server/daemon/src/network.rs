@@ -1,0 +1,110 @@
+//! Between the state thread and the kernel: changed rows go there, the state of rows comes back.
+//!
+//! Neither side waits for the other. Changes that the kernel's side has not taken yet are merged per row, so that what waits is never
+//! more than the rows themselves.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ecow::EcoString;
+use nonnet_chain::Author;
+use nonnet_engine::{ChangeSet, Snapshot};
+use tokio::sync::{Notify, mpsc};
+
+use crate::report::Reports;
+
+/// Reports on their way to the state thread; beyond, the kernel's side merges them.
+const REPORTS_QUEUED_MAX: usize = 64;
+
+/// The state thread's end.
+pub(crate) struct NetworkLink {
+    database: EcoString,
+    changes: Changes,
+    reports: mpsc::Receiver<Reports>,
+}
+
+/// What has changed since the kernel's side last looked.
+#[derive(Clone, Default)]
+pub(crate) struct Changes(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    pending: Mutex<Option<Pending>>,
+    news: Notify,
+}
+
+/// Changed rows, and all rows as they are now.
+pub(crate) struct Pending {
+    pub(crate) changes: ChangeSet,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) sequence: u64,
+}
+
+impl NetworkLink {
+    /// A link for a database, with the other side's ends.
+    pub(crate) fn new(database: EcoString) -> (Self, Changes, mpsc::Sender<Reports>) {
+        let (sender, reports) = mpsc::channel(REPORTS_QUEUED_MAX);
+        let changes = Changes::default();
+        (
+            Self {
+                database,
+                changes: changes.clone(),
+                reports,
+            },
+            changes,
+            sender,
+        )
+    }
+
+    /// The database whose rows the kernel follows.
+    pub(crate) fn database(&self) -> &EcoString {
+        &self.database
+    }
+
+    /// True for that database.
+    pub(crate) fn follows(&self, database: &str) -> bool {
+        self.database == database
+    }
+
+    /// Who writes the rows' state.
+    pub(crate) fn author() -> Author {
+        Author {
+            remote: "reconciler".into(),
+            comm: "nonnetd".into(),
+            ..Author::default()
+        }
+    }
+
+    /// Tells of changed rows.
+    pub(crate) fn changed(&self, changes: &Arc<ChangeSet>, snapshot: Snapshot, sequence: u64) {
+        let mut pending = self.changes.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = match pending.take() {
+            Some(earlier) => earlier.changes.then(changes),
+            None => ChangeSet::clone(changes),
+        };
+        *pending = Some(Pending {
+            changes,
+            snapshot,
+            sequence,
+        });
+        drop(pending);
+        self.changes.0.news.notify_one();
+    }
+
+    /// The next reports; None when the kernel's side has ended.
+    pub(crate) async fn next_reports(&mut self) -> Option<Reports> {
+        self.reports.recv().await
+    }
+}
+
+impl Changes {
+    /// Waits for changes and takes all of them.
+    pub(crate) async fn take(&self) -> Pending {
+        loop {
+            let pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match pending {
+                Some(pending) => return pending,
+                None => self.0.news.notified().await,
+            }
+        }
+    }
+}

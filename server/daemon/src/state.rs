@@ -1,0 +1,278 @@
+//! The one thread that owns all state: it takes events in batches, and carries out what the sessions ask for.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ecow::EcoString;
+use nonnet_chain::Record;
+use nonnet_engine::Transaction;
+use nonnet_rpc::{Inbound, InboundReceiver, Outbox, Payload, Weight};
+use nonnet_sessions::{Command, Event, Outgoing, Server, SessionId};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tracing::{error, warn};
+
+use crate::clock::Clock;
+use crate::network::NetworkLink;
+use crate::report::Reports;
+use crate::storage::{Completed, Storage, Verdict};
+
+/// Events taken at once; what they commit is stored as one group.
+const BATCH_EVENTS_MAX: usize = 256;
+
+/// How long a stop waits for records that are on their way to the disk.
+const STOP_STORE_DELAY: Duration = Duration::from_secs(10);
+
+/// The exit status where the outcome of a write is unknown (`EX_IOERR`, sysexits.h).
+const EXIT_WRITE_UNKNOWN: i32 = 74;
+
+/// Everything the state thread holds.
+pub(crate) struct State {
+    pub(crate) server: Server,
+    pub(crate) clock: Clock,
+    pub(crate) storages: Vec<Storage>,
+    /// The databases by name, as places in `storages`.
+    pub(crate) places: HashMap<EcoString, usize>,
+    pub(crate) network: Option<NetworkLink>,
+    pub(crate) sessions: HashMap<SessionId, Outbox>,
+    /// Records that the current batch of events brought, by database.
+    pub(crate) fresh: HashMap<usize, Fresh>,
+}
+
+/// Records of one batch of events.
+#[derive(Default)]
+pub(crate) struct Fresh {
+    records: Vec<Record>,
+    durable: bool,
+}
+
+/// Where the state thread's events come from.
+pub(crate) struct Sources {
+    pub(crate) inbound: InboundReceiver,
+    pub(crate) completions: UnboundedReceiver<Completed>,
+    pub(crate) stop: oneshot::Receiver<()>,
+}
+
+impl State {
+    /// Runs until it is told to stop; what was accepted by then is stored and answered.
+    pub(crate) async fn run(mut self, mut sources: Sources) {
+        let mut events = Vec::with_capacity(BATCH_EVENTS_MAX);
+        loop {
+            let deadline = self.server.deadline_ms();
+            let until_deadline = sleep_until(deadline, self.clock);
+            tokio::select! {
+                count = sources.inbound.recv_many(&mut events, BATCH_EVENTS_MAX) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for event in events.drain(..) {
+                        self.inbound(event);
+                    }
+                }
+                Some(completed) = sources.completions.recv() => self.completed(completed),
+                Some(reports) = next_reports(self.network.as_mut()) => self.report(reports),
+                () = until_deadline, if deadline.is_some() => self.handle(Event::Tick),
+                _ = &mut sources.stop => break,
+            }
+            self.append_fresh();
+        }
+        self.stop(sources.completions).await;
+    }
+
+    fn inbound(&mut self, inbound: Inbound) {
+        // What a long message weighs is held until it has been looked at.
+        let (event, _weight): (Event, Option<Weight>) = match inbound {
+            Inbound::Opened { session, peer, outbox } => {
+                self.sessions.insert(session, outbox);
+                (Event::Opened { session, peer }, None)
+            }
+            Inbound::Message {
+                session,
+                message,
+                newline,
+                weight,
+            } => (
+                Event::Message {
+                    session,
+                    message,
+                    newline,
+                },
+                Some(weight),
+            ),
+            Inbound::Malformed { session, details } => (Event::Malformed { session, details }, None),
+            Inbound::HalfClosed { session } => (Event::HalfClosed { session }, None),
+            Inbound::Drained { session } => (Event::Drained { session }, None),
+            Inbound::Closed { session } => {
+                self.sessions.remove(&session);
+                (Event::Closed { session }, None)
+            }
+        };
+        self.handle(event);
+    }
+
+    fn handle(&mut self, event: Event) {
+        let commands = self.server.handle(event, self.clock.now());
+        self.carry_out(commands);
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
+        let mut congested = Vec::new();
+        for command in commands {
+            match command {
+                Command::Send { session, payload } => {
+                    if let Some(outbox) = self.sessions.get(&session) {
+                        outbox.send(payload_of(payload));
+                        if outbox.congested() {
+                            congested.push(session);
+                        }
+                    }
+                }
+                Command::Finished { session } => {
+                    if let Some(outbox) = self.sessions.get(&session) {
+                        outbox.finished(1);
+                    }
+                }
+                Command::Close { session } => {
+                    if let Some(outbox) = self.sessions.get(&session) {
+                        outbox.close_after_flush();
+                    }
+                }
+                Command::Append {
+                    database,
+                    record,
+                    durable,
+                } => {
+                    if let Some(place) = self.places.get(&database) {
+                        let fresh = self.fresh.entry(*place).or_default();
+                        fresh.records.push(*record);
+                        fresh.durable |= durable;
+                    }
+                }
+                Command::Changed {
+                    database,
+                    changes,
+                    sequence,
+                } => {
+                    if let (Some(network), Some(rows)) = (&self.network, self.server.database(&database))
+                        && network.follows(&database)
+                    {
+                        network.changed(&changes, rows.snapshot(), sequence);
+                    }
+                }
+            }
+        }
+        for session in congested {
+            // Only marks the session: no command follows.
+            self.server.handle(Event::Congested { session }, self.clock.now());
+        }
+    }
+
+    fn append_fresh(&mut self) {
+        for (place, fresh) in self.fresh.drain() {
+            if let Some(storage) = self.storages.get_mut(place) {
+                storage.append(fresh.records, fresh.durable);
+            }
+        }
+    }
+
+    fn completed(&mut self, completed: Completed) {
+        // The records in hand come after those that are reported on; a failure must find all of them on their way.
+        self.append_fresh();
+        let Completed {
+            database: place,
+            completion,
+        } = completed;
+        let Some(verdict) = self
+            .storages
+            .get_mut(place)
+            .map(|storage| storage.completed(completion))
+        else {
+            return;
+        };
+        let Some(database) = self
+            .places
+            .iter()
+            .find(|(_, at)| **at == place)
+            .map(|(name, _)| name.clone())
+        else {
+            return;
+        };
+        match verdict {
+            Verdict::Stored(sequence) => self.handle(Event::Stored { database, sequence }),
+            Verdict::Unstored(sequence, reason) => {
+                warn!("{database}: commits from {sequence} on are undone, since they could not be stored: {reason}");
+                self.handle(Event::Unstored {
+                    database,
+                    sequence,
+                    reason: reason.into(),
+                });
+            }
+            Verdict::Unknown(reason) => {
+                error!("{database}: {reason}; nobody can be answered truthfully, so the server ends");
+                std::process::exit(EXIT_WRITE_UNKNOWN);
+            }
+            Verdict::Nothing => {}
+        }
+    }
+
+    /// Puts what the kernel's side reports into the rows.
+    fn report(&mut self, reports: Reports) {
+        let Some(network) = &self.network else {
+            return;
+        };
+        let database = network.database().clone();
+        let now = self.clock.now();
+        let write = |transaction: &mut Transaction<'_>| reports.write(transaction);
+        match self.server.transact(&database, &NetworkLink::author(), now, write) {
+            Ok(commands) => self.carry_out(commands),
+            Err(error) => warn!("{database}: the state of the rows could not be written: {error}"),
+        }
+    }
+
+    /// Waits until what is on its way is stored, answers, and closes every session.
+    async fn stop(mut self, mut completions: UnboundedReceiver<Completed>) {
+        self.append_fresh();
+        let drained = tokio::time::timeout(STOP_STORE_DELAY, async {
+            while self.storages.iter().any(Storage::is_busy) {
+                let Some(completed) = completions.recv().await else {
+                    break;
+                };
+                self.completed(completed);
+            }
+        });
+        if drained.await.is_err() {
+            warn!(
+                "records were still on their way to the disk after {} s",
+                STOP_STORE_DELAY.as_secs()
+            );
+        }
+        for outbox in self.sessions.values() {
+            outbox.close_after_flush();
+        }
+        for storage in self.storages {
+            storage.stop();
+        }
+    }
+}
+
+fn payload_of(outgoing: Outgoing) -> Payload {
+    match outgoing {
+        Outgoing::Text(text) => Payload::Bytes(Bytes::from(text)),
+        Outgoing::Job(job) => Payload::Job(Box::new(move || Bytes::from(job()))),
+    }
+}
+
+async fn next_reports(network: Option<&mut NetworkLink>) -> Option<Reports> {
+    match network {
+        Some(network) => network.next_reports().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline_ms: Option<u64>, clock: Clock) {
+    if let Some(deadline_ms) = deadline_ms {
+        let left_ms = deadline_ms.saturating_sub(clock.now().monotonic_ms);
+        tokio::time::sleep(Duration::from_millis(left_ms)).await;
+    }
+}
