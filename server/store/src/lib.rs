@@ -1,1 +1,43 @@
 //! Where records and rows are kept.
+//!
+//! One `SQLite` file per database holds the log (every record of the chain) and the rows as of a record; the rows follow the log in the
+//! background. Beside `FILE` stand `FILE-wal` and `FILE-shm`, which belong to it, `FILE.lock`, held by the server that has it open, and
+//! `FILE.head`, which knows the newest record that was acknowledged.
+//!
+//! What is promised:
+//! - A record that was acknowledged is there at the next start, after a crash of the process always, after a loss of power where it was
+//!   synced (with [`Durability::EveryCommit`]: always).
+//! - After an error of which the outcome is unknown nothing is answered: see [`AppendError::Failed`].
+//! - [`open`] finds a damaged byte in the rows, in the newest [`VERIFIED_RECORDS_MAX`] records, in the pages of a file of up to
+//!   [`CHECKED_FILE_BYTES_MAX`], or in the write-ahead log where that made acknowledged records vanish. It names what it found and changes
+//!   nothing. Older records are verified by [`Reader::verify`].
+//!
+//! What is not promised: `SQLite` drops the end of a damaged write-ahead log without a word. `FILE.head` tells, unless it was lost or is
+//! itself older, which it is after a loss of power by as much as the kernel had not written of it yet (it is never synced: half a minute
+//! on common settings). Then damage to the very newest records, on top of a loss of power, goes unnoticed; so does somebody who replaces
+//! `FILE` and `FILE.head` alike by older copies. Heads kept on other machines are the remedy for both.
+//!
+//! This crate never interprets a transaction, and never deletes or repairs anything that it finds damaged.
+
+mod faulty;
+mod head_file;
+mod layout;
+mod limits;
+mod lock;
+mod log;
+mod memory;
+mod open;
+mod read;
+mod rows;
+mod sqlite;
+mod writer;
+
+pub use faulty::{Faulty, InjectedFault};
+pub use layout::{Damage, OpenError};
+pub use limits::{CHECKED_FILE_BYTES_MAX, FORMAT_VERSION, QUEUED_BATCHES_MAX, VERIFIED_RECORDS_MAX};
+pub use log::{AppendError, Log};
+pub use memory::MemoryLog;
+pub use open::{Opened, StoredRow, create, open};
+pub use read::{Reader, Records};
+pub use sqlite::SqliteLog;
+pub use writer::{Batch, Completion, Durability, QueueError, Writer};

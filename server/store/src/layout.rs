@@ -1,0 +1,284 @@
+//! The layout of a database file, how connections to it are set up, and what can be wrong with it.
+//!
+//! ```text
+//! log(seq, hash, header, body)   every record
+//! row(tbl, uuid, fields, sum)    the rows as of a record
+//! setting(name, datum)           'schema': the schema's text; 'rows': the record that the rows are as of, their number and their sum
+//! ```
+//!
+//! `tree` and `checkpoint` are names that later versions use. `application_id` is "NNC1", `user_version` the format.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use nonnet_chain::Fault;
+use nonnet_schema::Uuid;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::limits::{BUSY_TIMEOUT, FORMAT_VERSION};
+
+pub(crate) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"NNC1");
+
+/// The objects of the file with the exact text that makes them, sorted by name.
+const OBJECTS: [(&str, &str); 3] = [
+    (
+        "log",
+        "CREATE TABLE log(seq INTEGER PRIMARY KEY, hash BLOB, header BLOB, body BLOB)",
+    ),
+    (
+        "row",
+        "CREATE TABLE row(tbl TEXT, uuid BLOB, fields BLOB, sum BLOB, PRIMARY KEY(tbl, uuid)) WITHOUT ROWID",
+    ),
+    (
+        "setting",
+        "CREATE TABLE setting(name TEXT PRIMARY KEY, datum BLOB) WITHOUT ROWID",
+    ),
+];
+
+/// Why a database cannot be opened, made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no such file, or an empty one.
+    #[error("{} does not exist", .path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is one already.
+    #[error("{} exists already", .path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another server has it open.
+    #[error("{} is in use by {}", .path.display(), holder_text(*.pid))]
+    InUse {
+        /// The file.
+        path: PathBuf,
+        /// The server's process, where it could be learnt.
+        pid: Option<u32>,
+    },
+    /// It is something else.
+    #[error("{} is not a nonnet database, or its first page is damaged", .path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer version wrote it.
+    #[error(
+        "{} has format {found}; this version reads up to {FORMAT_VERSION}: use a newer nonnet",
+        .path.display()
+    )]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i32,
+    },
+    /// It is not what was written. Nothing was changed.
+    #[error("{} is damaged: {damage}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// A system call failed.
+    #[error("cannot {doing} {}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The database library failed.
+    #[error("cannot {doing} {}: {source}", .path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// What the library says.
+        source: rusqlite::Error,
+    },
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// Its pages do not make sense, as the database library says.
+    #[error("{0}")]
+    Pages(String),
+    /// The tables are not ours.
+    #[error("the definition of {0} is not ours")]
+    Layout(String),
+    /// A record.
+    #[error("{0}")]
+    Record(Fault),
+    /// Records that were acknowledged have vanished.
+    #[error(
+        "{fault}. Its write-ahead log (-wal) was damaged or removed, or the file was replaced by an older copy; \
+         where that was meant, remove the file ending in .head"
+    )]
+    LostRecords {
+        /// Where the log ends, and which record was acknowledged.
+        fault: Fault,
+    },
+    /// A row.
+    #[error("row {uuid} of table {table}: {problem}")]
+    Row {
+        /// The row's table.
+        table: String,
+        /// The row.
+        uuid: Uuid,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The rows as a whole.
+    #[error("the rows are not those that were written: {found} rows, {expected} expected, sums {}", if *.same_sum { "alike" } else { "differ" })]
+    Rows {
+        /// Rows in the file.
+        found: u64,
+        /// Rows that were written.
+        expected: u64,
+        /// True where the sums are the same.
+        same_sum: bool,
+    },
+    /// A setting.
+    #[error("the setting {0} is missing or wrong")]
+    Setting(&'static str),
+    /// The file beside it that knows the newest record.
+    #[error(
+        "its checksum is wrong; without this file the server cannot tell whether records have vanished, and starts"
+    )]
+    HeadFile,
+}
+
+impl OpenError {
+    pub(crate) fn io(path: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            doing,
+            source,
+        }
+    }
+
+    pub(crate) fn damaged(path: &Path, damage: Damage) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            damage,
+        }
+    }
+
+    /// Tells damage from other errors of the database library.
+    pub(crate) fn sqlite(path: &Path, doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| {
+            let is_type = matches!(
+                source,
+                rusqlite::Error::InvalidColumnType(..)
+                    | rusqlite::Error::FromSqlConversionFailure(..)
+                    | rusqlite::Error::IntegralValueOutOfRange(..)
+                    | rusqlite::Error::Utf8Error(..)
+            );
+            match source.sqlite_error_code() {
+                Some(ErrorCode::DatabaseCorrupt) => Self::damaged(path, Damage::Pages(source.to_string())),
+                Some(ErrorCode::NotADatabase) => Self::NotOurs { path: path.to_owned() },
+                _ if is_type => Self::damaged(path, Damage::Pages(source.to_string())),
+                _ => Self::Sqlite {
+                    path: path.to_owned(),
+                    doing,
+                    source,
+                },
+            }
+        }
+    }
+}
+
+/// The path of a file that stands beside the database.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// Makes the tables of an empty file.
+pub(crate) fn make(connection: &Connection) -> rusqlite::Result<()> {
+    for (_, text) in OBJECTS {
+        connection.execute_batch(text)?;
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", FORMAT_VERSION)
+}
+
+/// Opens a file that exists; with `is_writer` for writing, else so that nothing in it can change.
+pub(crate) fn connect(path: &Path, is_writer: bool) -> rusqlite::Result<Connection> {
+    let mode = if is_writer {
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+    } else {
+        OpenFlags::SQLITE_OPEN_READ_ONLY
+    };
+    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !is_writer)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    // The log is synced by ourselves (fdatasync), and moved into the file when nobody waits.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "cache_size", -16 * 1024)?;
+    Ok(connection)
+}
+
+/// Checks that the file is ours, of a format that we read, and has exactly our tables.
+pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    if number("application_id").map_err(OpenError::sqlite(path, "open"))? != APPLICATION_ID {
+        return Err(OpenError::NotOurs { path: path.to_owned() });
+    }
+    match number("user_version").map_err(OpenError::sqlite(path, "open"))? {
+        FORMAT_VERSION => {}
+        found if found > FORMAT_VERSION => {
+            return Err(OpenError::TooNew {
+                path: path.to_owned(),
+                found,
+            });
+        }
+        _ => return Err(OpenError::NotOurs { path: path.to_owned() }),
+    }
+    let found = objects(connection).map_err(OpenError::sqlite(path, "open"))?;
+    let is_ours = |object: &(String, String)| {
+        OBJECTS
+            .iter()
+            .any(|(name, text)| (*name, *text) == (&object.0, &object.1))
+    };
+    if let Some((name, _)) = found.iter().find(|object| !is_ours(object)) {
+        return Err(OpenError::damaged(
+            path,
+            Damage::Layout(name.escape_default().to_string()),
+        ));
+    }
+    match OBJECTS
+        .iter()
+        .find(|(name, _)| !found.iter().any(|object| object.0 == *name))
+    {
+        Some((name, _)) => Err(OpenError::damaged(path, Damage::Layout((*name).to_owned()))),
+        None => Ok(()),
+    }
+}
+
+fn objects(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema")?;
+    let found = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    found.collect()
+}
+
+fn holder_text(pid: Option<u32>) -> String {
+    pid.map_or_else(
+        || "another server".to_owned(),
+        |pid| format!("another server, process {pid}"),
+    )
+}

@@ -1,0 +1,48 @@
+//! The limits of this crate, each with its unit and its reason.
+
+use std::time::Duration;
+
+/// The format of the files that this version writes, and the newest that it reads.
+pub const FORMAT_VERSION: i32 = 1;
+
+/// Records that are verified at start, from the newest back: more would let the age of the log slow down the start.
+pub const VERIFIED_RECORDS_MAX: u64 = 262_144;
+
+/// Bytes of a file up to which every page of it is checked at start; of a larger one only the pages of the rows.
+pub const CHECKED_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Batches that wait for the writer at most.
+pub const QUEUED_BATCHES_MAX: usize = 1024;
+
+/// Records that are written in one go at most: bounds what one failure takes with it.
+pub(crate) const GROUP_RECORDS_MAX: usize = 4096;
+
+/// Time after which a record that was written is synced at the latest where nobody asked for it at once.
+pub(crate) const SYNC_DELAY: Duration = Duration::from_millis(100);
+
+/// Time without work after which the writer counts as idle.
+pub(crate) const IDLE_DELAY: Duration = Duration::from_millis(30);
+
+/// Records that the rows may lag behind under load; what a start replays at most, apart from one group.
+pub(crate) const LAG_RECORDS_MAX: u64 = 16_384;
+
+/// Bytes of records that the rows may lag behind under load, for the same reason.
+pub(crate) const LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Records that are brought into the rows in one go: what a commit may have to wait for.
+pub(crate) const MATERIALISED_RECORDS_MAX: u64 = 2048;
+
+/// Bytes of records that are brought into the rows in one go, for the same reason.
+pub(crate) const MATERIALISED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Bytes of write-ahead log at which an idle writer moves it into the file.
+pub(crate) const CHECKPOINT_IDLE_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of write-ahead log at which a busy writer does so; four thousand pages are what its index maps at once.
+pub(crate) const CHECKPOINT_BUSY_BYTES: u64 = 15 * 1024 * 1024;
+
+/// Time to wait for another program that has the file locked.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Records that are read from the file in one go.
+pub(crate) const READ_RECORDS: usize = 256;

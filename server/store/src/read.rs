@@ -1,0 +1,190 @@
+//! Reading a database file, also while a server writes it. Never writes to it.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use nonnet_chain::{Fault, Head, RecordHash, StoredRecord, Verifier};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::head_file::Heads;
+use crate::layout::{self, Damage, OpenError};
+use crate::limits::READ_RECORDS;
+
+/// A database file, open for reading.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    connection: Connection,
+}
+
+/// Records in order, as they are stored.
+#[derive(Debug)]
+pub struct Records<'a> {
+    reader: &'a Reader,
+    next: u64,
+    last: u64,
+    read: VecDeque<StoredRecord>,
+    has_failed: bool,
+}
+
+impl Reader {
+    /// Opens the database at `path`, without verifying it.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        if std::fs::metadata(path).map_err(OpenError::io(path, "open"))?.len() == 0 {
+            return Err(OpenError::Missing { path: path.to_owned() });
+        }
+        let connection = layout::connect(path, false).map_err(OpenError::sqlite(path, "open"))?;
+        layout::check(&connection, path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            connection,
+        })
+    }
+
+    /// The newest record, as its stored hash says.
+    pub fn head(&self) -> Result<Option<Head>, OpenError> {
+        head(&self.connection, &self.path)
+    }
+
+    /// The text of the schema.
+    pub fn schema_text(&self) -> Result<String, OpenError> {
+        schema_text(&self.connection, &self.path)
+    }
+
+    /// The records with sequence numbers in `range`; those that are not there are left out.
+    pub fn records(&self, range: RangeInclusive<u64>) -> Records<'_> {
+        Records {
+            reader: self,
+            next: *range.start(),
+            last: *range.end(),
+            read: VecDeque::new(),
+            has_failed: false,
+        }
+    }
+
+    /// Verifies the whole log, and that it has not lost its newest records; gives its head. `progress` gets the number of records that
+    /// passed, every few thousand.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] names the first fault.
+    pub fn verify(&self, progress: impl FnMut(u64)) -> Result<Verifier, OpenError> {
+        // Read first: the log may go on while it is verified, but not back.
+        let heads = Heads::read(&self.path)?;
+        let verifier = verify(
+            self.records(0..=u64::MAX),
+            Verifier::from_genesis(),
+            &self.path,
+            progress,
+        )?;
+        check_heads(&self.connection, &self.path, &verifier, heads)?;
+        Ok(verifier)
+    }
+
+    fn read(&self, from: u64, to: u64) -> Result<VecDeque<StoredRecord>, OpenError> {
+        let read = || -> rusqlite::Result<_> {
+            let query = "SELECT seq, hash, header, body FROM log WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?";
+            let mut statement = self.connection.prepare_cached(query)?;
+            let (from, to) = (clamped(from), clamped(to));
+            let records = statement.query_map((from, to, READ_RECORDS as i64), stored_record)?;
+            records.collect()
+        };
+        read().map_err(OpenError::sqlite(&self.path, "read"))
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<StoredRecord, OpenError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.read.is_empty() && !self.has_failed && self.next <= self.last {
+            match self.reader.read(self.next, self.last) {
+                Ok(read) => self.read = read,
+                Err(error) => {
+                    self.has_failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        let record = self.read.pop_front()?;
+        self.next = record.seq.saturating_add(1);
+        Some(Ok(record))
+    }
+}
+
+/// Verifies `records` in order.
+pub(crate) fn verify(
+    records: impl Iterator<Item = Result<StoredRecord, OpenError>>,
+    mut verifier: Verifier,
+    path: &Path,
+    mut progress: impl FnMut(u64),
+) -> Result<Verifier, OpenError> {
+    for record in records {
+        verifier
+            .check(&record?)
+            .map_err(|fault| OpenError::damaged(path, Damage::Record(fault)))?;
+        if verifier.records().is_multiple_of(8192) {
+            progress(verifier.records());
+        }
+    }
+    Ok(verifier)
+}
+
+/// Checks that the record which is known to have been acknowledged is in the log.
+pub(crate) fn check_heads(
+    connection: &Connection,
+    path: &Path,
+    verifier: &Verifier,
+    heads: Option<Heads>,
+) -> Result<(), OpenError> {
+    let Some(known) = heads.map(|heads| heads.known()) else {
+        return Ok(());
+    };
+    let lost = |fault| OpenError::damaged(path, Damage::LostRecords { fault });
+    verifier.check_known(known).map_err(lost)?;
+    let stored: Option<[u8; 32]> = connection
+        .query_row("SELECT hash FROM log WHERE seq = ?", (clamped(known.seq),), |row| {
+            row.get(0)
+        })
+        .optional()
+        .map_err(OpenError::sqlite(path, "read"))?;
+    if stored == Some(known.hash.0) {
+        return Ok(());
+    }
+    let kind = nonnet_chain::FaultKind::Replaced { known: known.hash };
+    Err(lost(Fault { seq: known.seq, kind }))
+}
+
+/// The newest record, as its stored hash says.
+pub(crate) fn head(connection: &Connection, path: &Path) -> Result<Option<Head>, OpenError> {
+    let newest = "SELECT seq, hash FROM log ORDER BY seq DESC LIMIT 1";
+    let head = connection.query_row(newest, (), |row| {
+        Ok(Head {
+            seq: row.get::<_, i64>(0)? as u64,
+            hash: RecordHash(row.get(1)?),
+        })
+    });
+    head.optional().map_err(OpenError::sqlite(path, "read"))
+}
+
+/// The text of the schema.
+pub(crate) fn schema_text(connection: &Connection, path: &Path) -> Result<String, OpenError> {
+    let text = connection.query_row("SELECT datum FROM setting WHERE name = 'schema'", (), |row| row.get(0));
+    let text = text.optional().map_err(OpenError::sqlite(path, "read"))?;
+    text.ok_or_else(|| OpenError::damaged(path, Damage::Setting("schema")))
+}
+
+/// A row of the table `log`.
+pub(crate) fn stored_record(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredRecord> {
+    Ok(StoredRecord {
+        seq: row.get::<_, i64>(0)? as u64,
+        hash: row.get(1)?,
+        header: row.get(2)?,
+        body: row.get(3)?,
+    })
+}
+
+/// A sequence number as the file holds it.
+fn clamped(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,320 @@
+//! The log in a file.
+//!
+//! One append is one transaction and, where it must be durable, one `fdatasync` of the write-ahead log. The rows follow in
+//! [`Log::maintain`], in transactions of their own that need no sync: they can be made again from the log.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use nonnet_chain::{Body, Head, Header, Record, RecordHash};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+use crate::head_file::HeadFile;
+use crate::layout::{Damage, OpenError, beside};
+use crate::limits::{
+    CHECKPOINT_BUSY_BYTES, CHECKPOINT_IDLE_BYTES, LAG_BYTES_MAX, LAG_RECORDS_MAX, MATERIALISED_BYTES_MAX,
+    MATERIALISED_RECORDS_MAX,
+};
+use crate::lock::Lock;
+use crate::log::{AppendError, Log, broken_link};
+use crate::rows::{self, Fields, RowMap, RowsState};
+
+/// Bytes of a page and of what the write-ahead log adds to it.
+const FRAME_BYTES: u64 = 4096 + 24;
+
+/// The log of one database file, which it alone writes for as long as it lives.
+#[derive(Debug)]
+pub struct SqliteLog {
+    path: PathBuf,
+    connection: Connection,
+    wal: File,
+    head: Head,
+    synced: Head,
+    head_file: HeadFile,
+    rows: RowsState,
+    /// Bytes of the records that the rows lag behind.
+    lag_bytes: u64,
+    /// Bytes in the write-ahead log since it was last moved into the file, about.
+    wal_bytes: u64,
+    /// Held until the end; the last field, so that everything else is closed by then.
+    _lock: Lock,
+}
+
+/// What stops background work.
+enum Stop {
+    Sqlite(rusqlite::Error),
+    Damage(String),
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<Damage> for Stop {
+    fn from(damage: Damage) -> Self {
+        Self::Damage(damage.to_string())
+    }
+}
+
+impl SqliteLog {
+    /// Takes a file that was checked; `lag_bytes` are those of the records after `rows.seq`.
+    pub(crate) fn new(
+        path: &Path,
+        connection: Connection,
+        head: Head,
+        rows: RowsState,
+        lag_bytes: u64,
+        lock: Lock,
+    ) -> Result<Self, OpenError> {
+        // Writing what is there already makes the write-ahead log exist, and shows now what else would fail at the first commit.
+        rows.write(&connection).map_err(OpenError::sqlite(path, "write to"))?;
+        let wal_path = beside(path, "-wal");
+        let wal = File::open(&wal_path).map_err(OpenError::io(&wal_path, "open"))?;
+        wal.sync_all().map_err(OpenError::io(&wal_path, "sync"))?;
+        sync_directory(path)?;
+        let wal_bytes = wal.metadata().map_or(0, |metadata| metadata.len());
+        let head_file = HeadFile::open(path, head)?;
+        let path = path.to_owned();
+        Ok(Self {
+            path,
+            connection,
+            wal,
+            head,
+            synced: head,
+            head_file,
+            rows,
+            lag_bytes,
+            wal_bytes,
+            _lock: lock,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The record that the stored rows are as of.
+    pub fn materialised_seq(&self) -> u64 {
+        self.rows.seq
+    }
+
+    fn write(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        insert_records(&transaction, batch)?;
+        transaction.commit()
+    }
+
+    fn records_after(&self, expected: Head) -> Vec<Record> {
+        let read = || -> rusqlite::Result<Vec<Record>> {
+            let mut statement = self
+                .connection
+                .prepare("SELECT hash, header, body FROM log WHERE seq >= ? ORDER BY seq")?;
+            let records = statement.query_map((expected.seq as i64,), |row| {
+                let header = Header::decode(row.get_ref(1)?.as_blob()?).ok();
+                let (hash, body) = (RecordHash(row.get(0)?), row.get_ref(2)?.as_blob()?.into());
+                Ok(header.map(|header| Record { header, hash, body }))
+            })?;
+            Ok(records
+                .collect::<rusqlite::Result<Vec<_>>>()?
+                .into_iter()
+                .flatten()
+                .collect())
+        };
+        let mut records = read().unwrap_or_default();
+        if records.first().is_some_and(|record| record.head() == expected) {
+            records.remove(0);
+            records
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Brings the next records into the rows.
+    fn materialise(&mut self) -> Result<(), AppendError> {
+        let result = self.try_materialise();
+        self.settle(result)
+    }
+
+    fn try_materialise(&mut self) -> Result<(), Stop> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut state = self.rows;
+        let (changed, bytes) = changed_rows(&transaction, &mut state)?;
+        rows::write_rows(&transaction, &changed, &mut state)?;
+        state.write(&transaction)?;
+        transaction.commit()?;
+        self.rows = state;
+        self.lag_bytes = if state.seq == self.head.seq {
+            0
+        } else {
+            self.lag_bytes.saturating_sub(bytes)
+        };
+        self.wal_bytes += FRAME_BYTES * (2 + changed.len() as u64) + bytes;
+        Ok(())
+    }
+
+    /// Moves the write-ahead log into the file as far as no reader needs it; with `truncate` gives its room back too.
+    fn checkpoint(&mut self, truncate: bool) -> Result<(), AppendError> {
+        let mode = if truncate {
+            "PRAGMA wal_checkpoint(TRUNCATE)"
+        } else {
+            "PRAGMA wal_checkpoint(PASSIVE)"
+        };
+        self.wal_bytes = 0;
+        let result = self.connection.query_row(mode, (), |_| Ok(()));
+        self.settle(result.map_err(Stop::Sqlite))
+    }
+
+    fn settle(&self, result: Result<(), Stop>) -> Result<(), AppendError> {
+        result.map_err(|stop| match stop {
+            Stop::Sqlite(error) => self.append_error(&error),
+            Stop::Damage(cause) => AppendError::Failed {
+                path: self.path.clone(),
+                cause,
+            },
+        })
+    }
+
+    fn append_error(&self, error: &rusqlite::Error) -> AppendError {
+        let (path, cause) = (self.path.clone(), error.to_string());
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                AppendError::Full { path, cause }
+            }
+            _ => AppendError::Failed { path, cause },
+        }
+    }
+
+    fn is_lagging(&self) -> bool {
+        self.head.seq - self.rows.seq.min(self.head.seq) > LAG_RECORDS_MAX || self.lag_bytes > LAG_BYTES_MAX
+    }
+}
+
+impl Log for SqliteLog {
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn append(&mut self, batch: &[Record], expected: Head, durable: bool) -> Result<Head, AppendError> {
+        if expected != self.head {
+            return Err(AppendError::Conflict {
+                head: self.head,
+                between: self.records_after(expected),
+            });
+        }
+        if let Some(cause) = broken_link(batch, expected) {
+            return Err(AppendError::Failed {
+                path: self.path.clone(),
+                cause,
+            });
+        }
+        if let Err(error) = self.write(batch) {
+            match self.append_error(&error) {
+                AppendError::Full { .. } if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                    // The write-ahead log may hold room that the file does not need any more.
+                    self.checkpoint(true)?;
+                    self.write(batch).map_err(|error| self.append_error(&error))?;
+                }
+                other => return Err(other),
+            }
+        }
+        self.head = batch.last().map_or(self.head, Record::head);
+        let bytes: u64 = batch.iter().map(|record| record.bytes_len() as u64).sum();
+        self.lag_bytes += bytes;
+        self.wal_bytes += bytes + 2 * FRAME_BYTES;
+        if durable {
+            self.sync()?;
+        } else {
+            self.head_file.write(self.head, self.synced);
+        }
+        Ok(self.head)
+    }
+
+    fn sync(&mut self) -> Result<(), AppendError> {
+        self.wal.sync_data().map_err(|error| AppendError::Failed {
+            path: beside(&self.path, "-wal"),
+            cause: error.to_string(),
+        })?;
+        self.synced = self.head;
+        self.head_file.write(self.head, self.synced);
+        Ok(())
+    }
+
+    fn maintain(&mut self, idle: bool) -> Result<bool, AppendError> {
+        if self.rows.seq < self.head.seq && (idle || self.is_lagging()) {
+            self.materialise()?;
+        }
+        let checkpoint_bytes = if idle {
+            CHECKPOINT_IDLE_BYTES
+        } else {
+            CHECKPOINT_BUSY_BYTES
+        };
+        if self.wal_bytes > checkpoint_bytes {
+            self.checkpoint(false)?;
+        }
+        Ok(self.rows.seq < self.head.seq)
+    }
+}
+
+/// Inserts records into the log.
+pub(crate) fn insert_records(connection: &Connection, batch: &[Record]) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached("INSERT INTO log VALUES (?, ?, ?, ?)")?;
+    for record in batch {
+        let header = record.header.encode();
+        insert.execute((record.header.seq as i64, record.hash.0, &header[..], &record.body[..]))?;
+    }
+    Ok(())
+}
+
+/// Makes the names in the directory of `path` survive a loss of power.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), OpenError> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
+    let directory_file = File::open(directory).map_err(OpenError::io(directory, "open"))?;
+    directory_file.sync_all().map_err(OpenError::io(directory, "sync"))
+}
+
+/// The rows as they are after the next records, and the bytes of these; `state` then names the last of them.
+fn changed_rows(transaction: &Transaction<'_>, state: &mut RowsState) -> Result<(RowMap, u64), Stop> {
+    let (mut changed, mut bytes) = (RowMap::new(), 0);
+    let mut statement = transaction.prepare_cached("SELECT seq, body FROM log WHERE seq > ? ORDER BY seq LIMIT ?")?;
+    let mut records = statement.query((state.seq as i64, MATERIALISED_RECORDS_MAX as i64))?;
+    while let Some(record) = records.next()? {
+        let seq = record.get::<_, i64>(0)? as u64;
+        let encoded = record.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+        bytes += encoded.len() as u64 + nonnet_chain::HEADER_BYTES as u64;
+        let body = Body::decode(encoded).map_err(|error| Stop::Damage(format!("record {seq}: {error}")))?;
+        rows::apply_body(&body, &mut changed, |table, uuid| load_row(transaction, table, uuid))?;
+        state.seq = seq;
+        if bytes > MATERIALISED_BYTES_MAX {
+            break;
+        }
+    }
+    Ok((changed, bytes))
+}
+
+fn load_row(transaction: &Transaction<'_>, table: &str, uuid: nonnet_schema::Uuid) -> Result<Option<Fields>, Stop> {
+    let Some((bytes, sum)) = rows::read_row(transaction, table, uuid)? else {
+        return Ok(None);
+    };
+    let damage = |problem| Damage::Row {
+        table: table.to_owned(),
+        uuid,
+        problem,
+    };
+    if nonnet_chain::row_sum(table, uuid, &bytes) != sum {
+        return Err(damage("its checksum is wrong").into());
+    }
+    let mut fields = Fields::new();
+    let decoded = rows::decode_fields(&bytes, |column, datum| fields.push((column.into(), datum)));
+    decoded.map_err(|_| damage("its columns cannot be decoded"))?;
+    Ok(Some(fields))
+}
