@@ -1,1 +1,27 @@
 //! Carries out plans in the Linux kernel and observes it.
+//!
+//! - [`Kernel`]: the thread that talks rtnetlink, driven by [`Command`]s; its answers and events are the reconciler's inputs.
+//! - [`Fake`]: the same in memory.
+//! - [`Capabilities`]: what may and can be done here.
+//!
+//! This crate never decides what should be: it does what a plan says and tells what the kernel says. It changes no link, address or route but by a
+//! plan, starts no process, and never leaves its own thread in a namespace that is not the server's.
+
+mod command;
+mod fake;
+mod finder;
+mod kernel;
+pub mod limits;
+mod live;
+mod lxc;
+mod message;
+mod netns;
+mod probe;
+mod runner;
+mod spaces;
+mod wire;
+
+pub use command::Command;
+pub use fake::Fake;
+pub use kernel::{Inputs, Kernel, KernelError};
+pub use probe::Capabilities;

@@ -1,0 +1,276 @@
+//! Finds the namespaces that rows name, and notices when one comes or goes.
+//!
+//! Takes references to watch, gives what each of them stands for whenever that changes. Named namespaces are announced by inotify on
+//! `/run/netns`, the end of a process by its pidfd; what nothing announces is looked for every 200 ms. It never enters a namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ecow::{EcoString, eco_format};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nonnet_hooks::object::NetnsRef;
+
+use crate::limits::{LOOK_EAGER_MS, LOOK_MS, LOOKS_EAGER_MAX};
+use crate::lxc::Containers;
+use crate::netns::{Netns, has_ended};
+
+/// Where `ip netns` keeps its names.
+const NAMES: &str = "/run/netns";
+
+/// What a reference stands for.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// This namespace.
+    There(Netns),
+    /// None, for this reason.
+    Missing(EcoString),
+}
+
+/// The finder.
+#[derive(Debug)]
+pub(crate) struct Finder {
+    watched: BTreeMap<NetnsRef, Watched>,
+    names: Option<Inotify>,
+    containers: Containers,
+    next_look: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// What was told last: the inode number, or the reason. `None`: nothing yet.
+    told: Option<Result<u64, EcoString>>,
+    /// The process by which it was found.
+    process: Option<OwnedFd>,
+    /// A file that stands for it is there but not mounted: looks since.
+    eager: Option<u32>,
+    /// A better answer may come without an event: a container starts where a namespace of its name was found.
+    provisional: bool,
+}
+
+/// What one look at a reference gave.
+struct Look {
+    found: Found,
+    process: Option<OwnedFd>,
+    unmounted: bool,
+    provisional: bool,
+}
+
+impl Finder {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            watched: BTreeMap::new(),
+            names: None,
+            containers: Containers::new(),
+            next_look: now,
+        }
+    }
+
+    /// Watches a reference; the next look answers for it.
+    pub(crate) fn watch(&mut self, netns: NetnsRef, now: Instant) {
+        self.watched.entry(netns).or_default();
+        self.next_look = now;
+    }
+
+    /// Watches a reference no longer.
+    pub(crate) fn unwatch(&mut self, netns: &NetnsRef) {
+        self.watched.remove(netns);
+    }
+
+    /// The descriptor that becomes readable when the names of namespaces change.
+    pub(crate) fn names(&self) -> Option<BorrowedFd<'_>> {
+        self.names.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Starts to listen for names of namespaces, once there is a place for them. Gives whether it began just now.
+    pub(crate) fn listen(&mut self) -> bool {
+        if self.names.is_some() {
+            return false;
+        }
+        self.names = listen().ok();
+        self.names.is_some()
+    }
+
+    /// Takes in that names changed: those that are concerned are looked at now. `false` when the place itself is gone and
+    /// the descriptor with it.
+    pub(crate) fn names_changed(&mut self, now: Instant) -> bool {
+        let mut lost = false;
+        if let Some(names) = &self.names {
+            for event in names.read_events().unwrap_or_default() {
+                lost |= event
+                    .mask
+                    .intersects(AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_DELETE_SELF);
+                let changed = event.name.as_ref().and_then(|name| name.to_str());
+                for (netns, watched) in &mut self.watched {
+                    if name_of(netns).is_some_and(|name| changed.is_none_or(|changed| changed == name)) {
+                        watched.provisional = true;
+                    }
+                }
+            }
+        }
+        self.next_look = now;
+        if lost {
+            self.names = None;
+        }
+        !lost
+    }
+
+    /// Marks every reference for a look: events may have been lost.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        for watched in self.watched.values_mut() {
+            watched.provisional = true;
+        }
+        self.next_look = now;
+    }
+
+    /// When the next look is due; `None`: when something is announced.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.watched.values().any(Watched::is_open).then_some(self.next_look)
+    }
+
+    /// The processes whose end is to be noticed.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.watched.values().filter_map(|watched| watched.process.as_ref())
+    }
+
+    /// Looks where something may have changed, and gives what did.
+    pub(crate) fn look(&mut self, now: Instant) -> Vec<(NetnsRef, Found)> {
+        let due = now >= self.next_look;
+        let ended = |watched: &Watched| watched.process.as_ref().is_some_and(has_ended);
+        let concerned = |watched: &Watched| ended(watched) || (due && watched.is_open());
+        let open: BTreeSet<NetnsRef> = self
+            .watched
+            .iter()
+            .filter(|(_, watched)| concerned(watched))
+            .map(|(netns, _)| netns.clone())
+            .collect();
+        if open.iter().any(|netns| matches!(netns, NetnsRef::Lxc { .. })) {
+            self.containers.look(now);
+        }
+        let mut changes = Vec::new();
+        for netns in open {
+            let Look {
+                found,
+                process,
+                unmounted,
+                provisional,
+            } = self.look_at(&netns);
+            let Some(watched) = self.watched.get_mut(&netns) else {
+                continue;
+            };
+            watched.eager = unmounted.then(|| watched.eager.map_or(0, |looks| looks.saturating_add(1)));
+            watched.provisional = provisional;
+            watched.process = process;
+            let told = match &found {
+                Found::There(found) => Ok(found.inode()),
+                Found::Missing(reason) => Err(reason.clone()),
+            };
+            if watched.told.as_ref() != Some(&told) {
+                watched.told = Some(told);
+                changes.push((netns, found));
+            }
+        }
+        if due {
+            let eager = self
+                .watched
+                .values()
+                .any(|w| w.eager.is_some_and(|looks| looks < LOOKS_EAGER_MAX));
+            self.next_look = now + Duration::from_millis(if eager { LOOK_EAGER_MS } else { LOOK_MS });
+        }
+        changes
+    }
+
+    fn look_at(&self, netns: &NetnsRef) -> Look {
+        match netns {
+            NetnsRef::Host => look_at_path(netns, Path::new("/proc/thread-self/ns/net"), false),
+            NetnsRef::Name(name) => look_at_path(netns, &PathBuf::from(NAMES).join(name.as_str()), false),
+            // Nothing announces a change of what is mounted on some path.
+            NetnsRef::Path(path) => look_at_path(netns, Path::new(path.as_str()), true),
+            NetnsRef::Pid(pid) => look_at_process(netns, *pid),
+            NetnsRef::Lxc { id } => match self.containers.init(id) {
+                Some(pid) => look_at_process(netns, pid),
+                None => self.look_at_namesake(netns, id),
+            },
+        }
+    }
+
+    /// Without a running container of this id, the namespace of that name stands in, until one runs.
+    fn look_at_namesake(&self, netns: &NetnsRef, id: &EcoString) -> Look {
+        let mut look = look_at_path(netns, &PathBuf::from(NAMES).join(id.as_str()), true);
+        if matches!(look.found, Found::Missing(_)) {
+            let reason = eco_format!("container {id} is not running, and there is no namespace {id}");
+            look.found = Found::Missing(reason);
+        }
+        look
+    }
+}
+
+impl Watched {
+    fn is_open(&self) -> bool {
+        self.provisional || !matches!(self.told, Some(Ok(_)))
+    }
+}
+
+fn name_of(netns: &NetnsRef) -> Option<&str> {
+    match netns {
+        NetnsRef::Name(name) | NetnsRef::Lxc { id: name } => Some(name),
+        NetnsRef::Host | NetnsRef::Path(_) | NetnsRef::Pid(_) => None,
+    }
+}
+
+fn look_at_path(netns: &NetnsRef, path: &Path, provisional: bool) -> Look {
+    let (found, unmounted) = match Netns::open(path) {
+        Ok(Some(found)) => (Found::There(found), false),
+        Ok(None) => (
+            Found::Missing(eco_format!("{} is not a network namespace", path.display())),
+            true,
+        ),
+        Err(error) => (Found::Missing(missing(netns, &error)), false),
+    };
+    Look {
+        found,
+        process: None,
+        unmounted,
+        provisional,
+    }
+}
+
+fn look_at_process(netns: &NetnsRef, pid: u32) -> Look {
+    match Netns::of_process(pid) {
+        Ok((found, process)) => Look {
+            found: Found::There(found),
+            process: Some(process),
+            unmounted: false,
+            provisional: false,
+        },
+        Err(error) => Look {
+            found: Found::Missing(missing(netns, &error)),
+            process: None,
+            unmounted: false,
+            provisional: false,
+        },
+    }
+}
+
+fn missing(netns: &NetnsRef, error: &io::Error) -> EcoString {
+    let gone = error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH);
+    if gone {
+        eco_format!("{netns} does not exist")
+    } else {
+        eco_format!("{netns} cannot be opened: {error}")
+    }
+}
+
+fn listen() -> nix::Result<Inotify> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    let events = AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_DELETE_SELF
+        | AddWatchFlags::IN_ONLYDIR;
+    inotify.add_watch(NAMES, events)?;
+    Ok(inotify)
+}

@@ -1,0 +1,37 @@
+//! The limits of this crate, each with its unit and its reason.
+
+/// Requests in one send: their answers fit into the socket's buffer, and one send costs one system call.
+pub const REQUESTS_PER_SEND: usize = 64;
+
+/// Bytes of the receive buffer of a socket for requests: the answers to one send, dumps come as they are read.
+pub const REQUEST_BUFFER_BYTES: usize = 4 << 20;
+
+/// Bytes of the receive buffer of a socket for events in the server's own namespace: ten events per new veth, for thousands of them.
+pub const EVENT_BUFFER_BYTES: usize = 32 << 20;
+
+/// Bytes of the receive buffer of a socket for events in another namespace.
+pub const EVENT_BUFFER_INSIDE_BYTES: usize = 1 << 20;
+
+/// Bytes of the longest datagram that netlink sends (`NLMSG_GOODSIZE` is far below).
+pub const DATAGRAM_BYTES_MAX: usize = 64 << 10;
+
+/// Links to delete from which on they are deleted as a group, in one message, instead of one by one at 17 ms each.
+pub const GROUP_DELETE_MIN: usize = 2;
+
+/// Observations that wait for their reader before the kernel thread pauses; the sockets' buffers take over then.
+pub const INPUTS_QUEUED_MAX: usize = 1_024;
+
+/// Milliseconds between looks for namespaces that no event announces.
+pub const LOOK_MS: u64 = 200;
+
+/// Milliseconds between looks at a namespace file that exists and is not mounted yet.
+pub const LOOK_EAGER_MS: u64 = 5;
+
+/// Eager looks at a namespace file before it is looked at no more often than others.
+pub const LOOKS_EAGER_MAX: u32 = 100;
+
+/// Milliseconds for which a process may still become an LXC monitor: it forks first and takes its title then.
+pub const MONITOR_TITLE_MS: u64 = 2_000;
+
+/// Milliseconds between complete looks at all processes, against the reuse of process ids.
+pub const PROCESSES_AFRESH_MS: u64 = 5_000;

@@ -1,0 +1,304 @@
+//! The kernel thread: one loop over commands, events of all namespaces, and namespaces that come and go.
+//!
+//! Takes commands, gives the reconciler's inputs. What a plan did is read from the events that it caused: the kernel queues them before it
+//! acknowledges, so that after the last acknowledgement they are all there, and the mirror is what the kernel said, not what was asked for.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
+use nonnet_hooks::object::NetnsRef;
+use nonnet_hooks::plan::Plan;
+use nonnet_hooks::reconcile::Input;
+use nonnet_hooks::want::{Mark, Resolution};
+use tokio::sync::mpsc::Sender;
+
+use crate::command::{Command, Wake};
+use crate::finder::{Finder, Found};
+use crate::runner::Runner;
+use crate::spaces::Spaces;
+
+/// Events taken from epoll at once.
+const READY_MAX: usize = 64;
+
+/// Tokens of the descriptors that are no namespaces' sockets.
+const TOKEN_WAKE: u64 = 0;
+const TOKEN_NAMES: u64 = 1;
+const TOKEN_PROCESS: u64 = 2;
+/// The token of the server's own namespace; others have their inode number, which nsfs counts from far above.
+const TOKEN_HOST: u64 = 3;
+
+/// The loop's state.
+pub(crate) struct Live {
+    spaces: Spaces,
+    finder: Finder,
+    epoll: Epoll,
+    polled: HashMap<RawFd, u64>,
+    wake: Wake,
+    commands: Receiver<Command>,
+    inputs: Sender<Input>,
+    mark: Mark,
+    ipv6: bool,
+}
+
+/// The loop is over: nobody gives commands or takes inputs any more.
+struct Over;
+
+impl Live {
+    /// Opens the sockets of the server's own namespace, which is that of the calling thread.
+    pub(crate) fn new(
+        mark: Mark,
+        ipv6: bool,
+        wake: Wake,
+        commands: Receiver<Command>,
+        inputs: Sender<Input>,
+    ) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let spaces = Spaces::new(ipv6)?;
+        let finder = Finder::new(Instant::now());
+        let mut live = Self {
+            spaces,
+            finder,
+            epoll,
+            polled: HashMap::new(),
+            wake,
+            commands,
+            inputs,
+            mark,
+            ipv6,
+        };
+        live.epoll
+            .add(live.wake.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_WAKE))?;
+        if let Some(home) = live.spaces.home() {
+            live.epoll
+                .add(&home.sockets.events, EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_HOST))?;
+        }
+        live.listen_for_names();
+        Ok(live)
+    }
+
+    /// Runs until nobody is interested any more.
+    pub(crate) fn run(mut self) {
+        let first = self.dump_all();
+        let result = self.send(Input::Observed(first)).and_then(|()| self.turn_until_over());
+        let Err(Over) = result else { return };
+        tracing::debug!("the kernel thread ends");
+    }
+
+    fn turn_until_over(&mut self) -> Result<(), Over> {
+        loop {
+            self.turn()?;
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), Over> {
+        let mut ready = [EpollEvent::empty(); READY_MAX];
+        let count = match self.epoll.wait(&mut ready, self.timeout()) {
+            Ok(count) => count,
+            Err(nix::errno::Errno::EINTR) => 0,
+            Err(error) => {
+                tracing::error!(%error, "the kernel thread cannot wait");
+                return Err(Over);
+            }
+        };
+        let mut events = Vec::new();
+        for event in ready.iter().take(count) {
+            match event.data() {
+                TOKEN_WAKE => self.wake.clear(),
+                TOKEN_NAMES => self.names_changed(),
+                TOKEN_PROCESS => {}
+                TOKEN_HOST => events.push(NamespaceId::Host),
+                inode => events.push(NamespaceId::Inode(inode)),
+            }
+        }
+        // A container that died is let go before the events of its dying links are told: that it is gone explains them.
+        self.look()?;
+        self.drain(&events)?;
+        self.obey()
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let Some(deadline) = self.finder.deadline() else {
+            return EpollTimeout::NONE;
+        };
+        let wait = deadline.saturating_duration_since(Instant::now());
+        EpollTimeout::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn send(&self, input: Input) -> Result<(), Over> {
+        self.inputs.blocking_send(input).map_err(|_| Over)
+    }
+
+    fn obey(&mut self) -> Result<(), Over> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Run { run, plan }) => self.carry_out(run, &plan)?,
+                Ok(Command::Watch(netns)) => {
+                    self.finder.watch(netns, Instant::now());
+                    // Many are watched at once when a thousand rows come: one look answers for all.
+                    continue;
+                }
+                Ok(Command::Unwatch(netns)) => self.unwatch(&netns)?,
+                Ok(Command::Dump) => {
+                    self.finder.doubt(Instant::now());
+                    let dump = self.dump_all();
+                    self.send(Input::Observed(dump))?;
+                }
+                Err(TryRecvError::Empty) => return self.look(),
+                Err(TryRecvError::Disconnected) => return Err(Over),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, run: u64, plan: &Plan) -> Result<(), Over> {
+        let mut runner = Runner::new(&mut self.spaces, self.mark, self.ipv6);
+        let outcomes = runner.run(plan);
+        let sysctls = std::mem::take(&mut runner.sysctls);
+        let ids = self.spaces.ids();
+        let drained = self.spaces.drain(&ids);
+        let mut observed = drained.observations;
+        observed.extend(sysctls.into_iter().map(|(namespace, path, value)| Observation {
+            namespace,
+            change: Change::Sysctl(path.into(), value.into()),
+        }));
+        self.send(Input::Ran {
+            run,
+            outcomes,
+            observed,
+        })?;
+        if drained.overrun {
+            self.send(Input::Overrun)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn unwatch(&mut self, netns: &NetnsRef) -> Result<(), Over> {
+        self.finder.unwatch(netns);
+        let gone = self.spaces.close(netns, None);
+        self.tell(gone)
+    }
+
+    fn tell(&self, observations: Vec<Observation>) -> Result<(), Over> {
+        if observations.is_empty() {
+            Ok(())
+        } else {
+            self.send(Input::Observed(observations))
+        }
+    }
+
+    fn drain(&mut self, ids: &[NamespaceId]) -> Result<(), Over> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let drained = self.spaces.drain(ids);
+        self.tell(drained.observations)?;
+        if drained.overrun {
+            self.send(Input::Overrun)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn dump_all(&mut self) -> Vec<Observation> {
+        let mut dumps = Vec::new();
+        for id in self.spaces.ids() {
+            match self.spaces.dump(id) {
+                Ok(dump) => dumps.push(dump),
+                Err(error) => tracing::warn!(%error, namespace = %id, "a namespace cannot be read"),
+            }
+        }
+        dumps
+    }
+
+    /// Looks for namespaces that came or went, and tells of them: first what is in them, then where they are.
+    fn look(&mut self) -> Result<(), Over> {
+        if self.finder.listen() {
+            self.listen_for_names();
+        }
+        let found = self.finder.look(Instant::now());
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut observed = Vec::new();
+        let mut resolved = Vec::new();
+        for (netns, found) in found {
+            let resolution = self.found(&netns, found, &mut observed);
+            resolved.push((netns, resolution));
+        }
+        self.poll_processes();
+        self.tell(observed)?;
+        for (netns, resolution) in resolved {
+            self.send(Input::Resolved { netns, resolution })?;
+        }
+        Ok(())
+    }
+
+    fn found(&mut self, netns: &NetnsRef, found: Found, observed: &mut Vec<Observation>) -> Resolution {
+        let space = match found {
+            Found::There(space) => space,
+            Found::Missing(reason) => {
+                observed.extend(self.spaces.close(netns, None));
+                return Resolution::Absent(reason);
+            }
+        };
+        let id = self.spaces.id(&space);
+        observed.extend(self.spaces.close(netns, Some(id)));
+        if id == NamespaceId::Host && matches!(netns, NetnsRef::Lxc { .. }) {
+            return Resolution::Absent(ecow::eco_format!(
+                "{netns} is the server's own: the container shares it"
+            ));
+        }
+        match self.spaces.open(space, netns.clone()) {
+            Ok(dump) => {
+                if dump.is_some() {
+                    self.poll_events(id);
+                }
+                observed.extend(dump);
+                Resolution::Present(id)
+            }
+            Err(error) => Resolution::Absent(ecow::eco_format!("{netns} cannot be entered: {error}")),
+        }
+    }
+
+    fn poll_events(&mut self, id: NamespaceId) {
+        let (NamespaceId::Inode(token), Some(space)) = (id, self.spaces.get(id)) else {
+            return;
+        };
+        // The kernel takes a closed descriptor out of the set by itself.
+        if let Err(error) = self
+            .epoll
+            .add(&space.sockets.events, EpollEvent::new(EpollFlags::EPOLLIN, token))
+        {
+            tracing::warn!(%error, namespace = %id, "events cannot be waited for");
+        }
+    }
+
+    fn poll_processes(&mut self) {
+        for process in self.finder.processes() {
+            // Those that are in the set already are refused, which is what is wanted.
+            let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, TOKEN_PROCESS);
+            let _ = self.epoll.add(process, event);
+        }
+    }
+
+    fn listen_for_names(&mut self) {
+        self.finder.listen();
+        if let Some(names) = self.finder.names() {
+            if self.polled.insert(names.as_raw_fd(), TOKEN_NAMES).is_none() {
+                let _ = self.epoll.add(names, EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_NAMES));
+            }
+        }
+    }
+
+    fn names_changed(&mut self) {
+        let before = self.finder.names().map(|names| names.as_raw_fd());
+        if !self.finder.names_changed(Instant::now()) {
+            before.and_then(|fd| self.polled.remove(&fd));
+        }
+    }
+}

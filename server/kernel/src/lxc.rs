@@ -1,0 +1,126 @@
+//! Finds the init process of running LXC containers.
+//!
+//! A container's monitor process calls itself `[lxc monitor] PATH ID`, or is an `lxc-start` in the foreground; its only child is the container's
+//! init. Looking at processes works whatever the lxcpath is and in whatever namespace LXC was started, where its abstract command socket would not be
+//! seen. Takes container ids, gives process ids; it must never signal or enter anything.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::time::Instant;
+
+use crate::limits::{MONITOR_TITLE_MS, PROCESSES_AFRESH_MS};
+
+/// What is known about processes, so that a look costs only what is new.
+#[derive(Debug)]
+pub(crate) struct Containers {
+    first_seen: HashMap<u32, Instant>,
+    monitors: HashMap<String, u32>,
+    afresh: Instant,
+}
+
+impl Containers {
+    pub(crate) fn new() -> Self {
+        Self {
+            first_seen: HashMap::new(),
+            monitors: HashMap::new(),
+            afresh: Instant::now(),
+        }
+    }
+
+    /// Looks at all processes for monitors.
+    pub(crate) fn look(&mut self, now: Instant) {
+        if now.duration_since(self.afresh).as_millis() >= u128::from(PROCESSES_AFRESH_MS) {
+            self.first_seen.clear();
+            self.afresh = now;
+        }
+        let pids: HashSet<u32> = processes().collect();
+        self.first_seen.retain(|pid, _| pids.contains(pid));
+        self.monitors.retain(|_, pid| pids.contains(pid));
+        for pid in pids {
+            let since = *self.first_seen.entry(pid).or_insert(now);
+            if now.duration_since(since).as_millis() < u128::from(MONITOR_TITLE_MS) {
+                if let Some(id) = monitored(pid) {
+                    self.monitors.insert(id, pid);
+                }
+            }
+        }
+    }
+
+    /// The init process of the running container of this id.
+    pub(crate) fn init(&self, id: &str) -> Option<u32> {
+        let monitor = *self.monitors.get(id)?;
+        // The number may be another process's by now.
+        if monitored(monitor).as_deref() != Some(id) {
+            return None;
+        }
+        let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).ok()?;
+        children.split_ascii_whitespace().next()?.parse().ok()
+    }
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn monitored(pid: u32) -> Option<String> {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    container_of(&String::from_utf8_lossy(&command))
+}
+
+/// The container id in a command line (arguments end in NUL) if it is that of a monitor.
+fn container_of(command: &str) -> Option<String> {
+    let command = command.trim_end_matches('\0');
+    if let Some(title) = command.strip_prefix("[lxc monitor] ") {
+        return title.rsplit_once(' ').map(|(_, id)| id.to_owned());
+    }
+    let mut arguments = command.split('\0');
+    let program = arguments.next()?;
+    if program.rsplit('/').next() != Some("lxc-start") {
+        return None;
+    }
+    let mut id = None;
+    while let Some(argument) = arguments.next() {
+        if argument == "-n" || argument == "--name" {
+            id = arguments.next();
+        } else if let Some(name) = argument.strip_prefix("--name=") {
+            id = Some(name);
+        } else if [
+            "-P",
+            "--lxcpath",
+            "-f",
+            "--rcfile",
+            "-o",
+            "--logfile",
+            "-l",
+            "--logpriority",
+        ]
+        .contains(&argument)
+        {
+            arguments.next();
+        } else if !argument.starts_with('-') {
+            id = id.or(Some(argument));
+        }
+    }
+    id.map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monitor_names_its_container() {
+        let of = |command: &str| container_of(command);
+        assert_eq!(of("[lxc monitor] /var/lib/lxc 100\0").as_deref(), Some("100"));
+        assert_eq!(of("[lxc monitor] /tmp/a b/lxc web-1\0\0\0").as_deref(), Some("web-1"));
+        assert_eq!(
+            of("/usr/bin/lxc-start\0-F\0-P\0/tmp/x\0-n\0c1\0").as_deref(),
+            Some("c1")
+        );
+        assert_eq!(of("lxc-start\0--name=c2\0-F\0").as_deref(), Some("c2"));
+        assert_eq!(of("lxc-start\0-P\0/tmp/x\0c3\0").as_deref(), Some("c3"));
+        assert_eq!(of("/usr/bin/lxc-info\0-n\0c1\0"), None);
+        assert_eq!(of(""), None);
+    }
+}

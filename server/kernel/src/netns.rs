@@ -1,0 +1,144 @@
+//! Network namespaces: opening, entering, telling apart.
+//!
+//! Takes paths and process ids, gives open namespaces and sockets inside them. Only a thread of the kernel's own enters another namespace, and
+//! comes back; a socket stays where it was opened. It never forks and never makes a namespace with a name.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
+
+use crate::limits::{EVENT_BUFFER_BYTES, EVENT_BUFFER_INSIDE_BYTES};
+use crate::wire::{Wire, enlarge};
+
+/// The multicast groups of linux/rtnetlink.h that the mirror needs: links, addresses and routes of both families.
+const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+
+/// An open network namespace.
+#[derive(Debug)]
+pub(crate) struct Netns {
+    file: File,
+    inode: u64,
+}
+
+/// What is open in a namespace: a socket for requests and one for events.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) wire: Wire,
+    pub(crate) events: Socket,
+}
+
+impl Netns {
+    /// Opens an nsfs file. `None`: the file is there and is not mounted yet, as while `ip netns add` runs.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = File::open(path)?;
+        if fstatfs(&file)?.filesystem_type() != NSFS_MAGIC {
+            return Ok(None);
+        }
+        let inode = file.metadata()?.ino();
+        Ok(Some(Self { file, inode }))
+    }
+
+    /// The namespace of the calling thread.
+    pub(crate) fn own() -> io::Result<Self> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))?.ok_or_else(|| io::Error::other("/proc has no namespaces"))
+    }
+
+    /// The namespace of a process, and the process itself, held so that its id cannot be another's.
+    pub(crate) fn of_process(pid: u32) -> io::Result<(Self, OwnedFd)> {
+        let process = pidfd_open(pid)?;
+        let netns = Self::open(Path::new(&format!("/proc/{pid}/ns/net")))?;
+        // The process still lives, so what was opened by its number was its own.
+        if has_ended(&process) {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        }
+        Ok((
+            netns.ok_or_else(|| io::Error::other("/proc has no namespaces"))?,
+            process,
+        ))
+    }
+
+    /// The inode number, which tells namespaces apart for as long as one is open.
+    pub(crate) fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// The descriptor, for messages that name a namespace by it.
+    pub(crate) fn raw(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Does something inside, on the calling thread, which comes back to `home`.
+    ///
+    /// # Errors
+    /// When entering fails, or what was to be done. A thread that cannot come back does not return an answer but ends.
+    pub(crate) fn within<T>(&self, home: &Self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        if self.inode == home.inode {
+            return act();
+        }
+        setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        let result = act();
+        match setns(home.file.as_fd(), CloneFlags::CLONE_NEWNET) {
+            Ok(()) => result,
+            // Whatever this thread did next would happen in the wrong namespace.
+            Err(error) => {
+                tracing::error!(%error, "the kernel thread cannot return to its namespace");
+                std::process::abort()
+            }
+        }
+    }
+
+    /// Opens the sockets inside.
+    pub(crate) fn sockets(&self, home: &Self) -> io::Result<Sockets> {
+        let host = self.inode == home.inode;
+        self.within(home, || {
+            let bytes = if host {
+                EVENT_BUFFER_BYTES
+            } else {
+                EVENT_BUFFER_INSIDE_BYTES
+            };
+            Ok(Sockets {
+                events: listen(bytes)?,
+                wire: Wire::open()?,
+            })
+        })
+    }
+}
+
+/// Whether the process of a pidfd has ended.
+pub(crate) fn has_ended(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(n) if n > 0)
+}
+
+fn listen(bytes: usize) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    socket.set_non_blocking(true)?;
+    enlarge(&socket, bytes);
+    for group in GROUPS {
+        socket.add_membership(group)?;
+    }
+    Ok(socket)
+}
+
+/// Opens a pidfd (`pidfd_open(2)`), which neither libc nor nix wraps.
+#[expect(unsafe_code, reason = "a system call without a wrapper")]
+fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,132 @@
+//! What this process may do and this kernel can do.
+//!
+//! Takes nothing, gives capabilities as facts to show. It tries things in a namespace of a thread of its own, which is gone with the thread.
+
+use std::fs;
+use std::thread;
+
+use ecow::{EcoString, eco_format};
+use nix::sched::{CloneFlags, unshare};
+use nonnet_hooks::mirror::NamespaceId;
+use nonnet_hooks::name::LinkName;
+use nonnet_hooks::plan::{LinkRef, NewLink};
+
+use crate::message;
+use crate::wire::Wire;
+
+/// The bit of `CAP_NET_ADMIN` (linux/capability.h).
+const CAP_NET_ADMIN: u32 = 12;
+
+/// The bit of `CAP_SYS_ADMIN`, without which no other namespace can be entered.
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// What can be done here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether links can be made and changed.
+    pub net_admin: bool,
+    /// Whether other namespaces can be entered.
+    pub sys_admin: bool,
+    /// Whether the kernel speaks IPv6.
+    pub ipv6: bool,
+    /// The kinds of links that can be made, of those that nonnet makes; empty when that could not be tried.
+    pub links: Vec<EcoString>,
+}
+
+impl Capabilities {
+    /// Finds out.
+    pub fn probe() -> Self {
+        let effective = effective();
+        let has = |bit: u32| effective & (1 << bit) != 0;
+        let (net_admin, sys_admin) = (has(CAP_NET_ADMIN), has(CAP_SYS_ADMIN));
+        let tried = if net_admin && sys_admin {
+            thread::spawn(try_links).join().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        Self {
+            net_admin,
+            sys_admin,
+            ipv6: fs::exists("/proc/sys/net/ipv6").unwrap_or(false),
+            links: tried,
+        }
+    }
+
+    /// Why plans cannot be carried out, in words for the one who started the server; `None`: they can.
+    pub fn obstacle(&self) -> Option<EcoString> {
+        let missing = match (self.net_admin, self.sys_admin) {
+            (true, true) => {
+                let absent: Vec<&str> = ["bridge", "veth"]
+                    .into_iter()
+                    .filter(|kind| !self.links.iter().any(|link| link == kind))
+                    .collect();
+                return (!absent.is_empty())
+                    .then(|| eco_format!("this kernel makes no {} links", absent.join(", no ")));
+            }
+            (false, true) => "CAP_NET_ADMIN",
+            (true, false) => "CAP_SYS_ADMIN",
+            (false, false) => "CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        };
+        Some(eco_format!("no permission to change the network ({missing} missing)"))
+    }
+
+    /// The capabilities as words to show: what is there.
+    pub fn words(&self) -> Vec<EcoString> {
+        let mut words: Vec<EcoString> = self.links.iter().map(|kind| eco_format!("link:{kind}")).collect();
+        for (name, there) in [
+            ("net_admin", self.net_admin),
+            ("netns", self.sys_admin),
+            ("ipv6", self.ipv6),
+        ] {
+            if there {
+                words.push(name.into());
+            }
+        }
+        words
+    }
+}
+
+fn effective() -> u64 {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+fn try_links() -> Vec<EcoString> {
+    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+        return Vec::new();
+    }
+    let Ok(mut wire) = Wire::open() else { return Vec::new() };
+    let peer = LinkRef {
+        namespace: NamespaceId::Host,
+        name: LinkName::observed("probe2"),
+        index: None,
+    };
+    let kinds = [
+        (
+            "bridge",
+            NewLink::Bridge {
+                mac: None,
+                mtu: None,
+                stp: false,
+            },
+        ),
+        (
+            "veth",
+            NewLink::Veth {
+                peer,
+                peer_mac: None,
+                mtu: None,
+            },
+        ),
+    ];
+    let mut made = Vec::new();
+    for (at, (kind, new)) in kinds.into_iter().enumerate() {
+        let request = message::link_add(&format!("probe{at}"), 0, &new, None);
+        if matches!(wire.call_one(request), Ok(Ok(_))) {
+            made.push(kind.into());
+        }
+    }
+    made
+}

@@ -1,0 +1,319 @@
+//! Carries out a plan: phase by phase, many messages at a time.
+//!
+//! Takes a plan and the open namespaces, gives the outcome of each step. A step whose needs failed is left out; a broken socket fails the steps
+//! that needed it, and nothing else. It decides nothing: what to do, and in which order, is the plan's business.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+use nonnet_hooks::mirror::NamespaceId;
+use nonnet_hooks::name::LinkName;
+use nonnet_hooks::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, Phase, Plan, Refusal};
+use nonnet_hooks::want::Mark;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+
+use crate::limits::GROUP_DELETE_MIN;
+use crate::message;
+use crate::netns::Netns;
+use crate::spaces::{Space, Spaces};
+use crate::wire::{Answer, Request, refusal};
+
+/// Carries out one plan.
+pub(crate) struct Runner<'a> {
+    spaces: &'a mut Spaces,
+    mark: Mark,
+    ipv6: bool,
+    outcomes: Vec<Option<Outcome>>,
+    made: HashMap<(NamespaceId, LinkName), u32>,
+    /// Settings that were written, and what they say now.
+    pub(crate) sysctls: Vec<(NamespaceId, String, String)>,
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn new(spaces: &'a mut Spaces, mark: Mark, ipv6: bool) -> Self {
+        Self {
+            spaces,
+            mark,
+            ipv6,
+            outcomes: Vec::new(),
+            made: HashMap::new(),
+            sysctls: Vec::new(),
+        }
+    }
+
+    /// Runs the plan to its end.
+    pub(crate) fn run(&mut self, plan: &Plan) -> Vec<Outcome> {
+        self.outcomes = vec![None; plan.steps.len()];
+        let mut phases: BTreeMap<Phase, Vec<usize>> = BTreeMap::new();
+        for (at, step) in plan.steps.iter().enumerate() {
+            phases.entry(step.phase).or_default().push(at);
+        }
+        for steps in phases.into_values() {
+            self.phase(plan, steps);
+        }
+        std::mem::take(&mut self.outcomes)
+            .into_iter()
+            .map(|outcome| outcome.unwrap_or(Outcome::Skipped))
+            .collect()
+    }
+
+    fn phase(&mut self, plan: &Plan, steps: Vec<usize>) {
+        // A step may need one of its own phase: such steps go in rounds.
+        let mut left = steps;
+        while !left.is_empty() {
+            let mut ready = Vec::new();
+            let mut later = Vec::new();
+            for at in left {
+                let needs = plan.steps.get(at).map_or(&[][..], |step| &step.needs);
+                let outcomes: Vec<Option<&Outcome>> = needs
+                    .iter()
+                    .map(|need| self.outcomes.get(*need).and_then(Option::as_ref))
+                    .collect();
+                if outcomes
+                    .iter()
+                    .any(|outcome| matches!(outcome, Some(Outcome::Failed(_) | Outcome::Skipped)))
+                {
+                    self.settle(at, Outcome::Skipped);
+                } else if outcomes.iter().all(Option::is_some) {
+                    ready.push(at);
+                } else {
+                    later.push(at);
+                }
+            }
+            if ready.is_empty() {
+                break;
+            }
+            self.round(plan, &ready);
+            left = later;
+        }
+    }
+
+    fn round(&mut self, plan: &Plan, ready: &[usize]) {
+        let operations: Vec<(usize, &Operation)> = ready
+            .iter()
+            .filter_map(|at| Some((*at, &plan.steps.get(*at)?.operation)))
+            .collect();
+        let deletes: Vec<(usize, &LinkRef)> = operations
+            .iter()
+            .filter_map(|(at, operation)| match operation {
+                Operation::LinkDel { link } => Some((*at, link)),
+                _ => None,
+            })
+            .collect();
+        self.delete(&deletes);
+        let mut requests: BTreeMap<NamespaceId, Vec<(usize, Request)>> = BTreeMap::new();
+        for (at, operation) in &operations {
+            match self.request(operation) {
+                Ok(Some(request)) => requests.entry(operation.namespace()).or_default().push((*at, request)),
+                Ok(None) => self.direct(*at, operation),
+                Err(refused) => self.settle(*at, Outcome::Failed(refused)),
+            }
+        }
+        for (namespace, requests) in requests {
+            let (steps, requests): (Vec<usize>, Vec<Request>) = requests.into_iter().unzip();
+            let answers = self.call(namespace, requests);
+            for (at, answer) in steps.into_iter().zip(answers) {
+                self.settle(at, answer.map_or_else(Outcome::Failed, |_| Outcome::Done));
+            }
+        }
+        self.learn(&operations);
+    }
+
+    fn settle(&mut self, at: usize, outcome: Outcome) {
+        if let Some(place) = self.outcomes.get_mut(at) {
+            *place = Some(outcome);
+        }
+    }
+
+    /// Sends requests in a namespace; when its socket fails, that is the answer to all of them.
+    fn call(&mut self, namespace: NamespaceId, requests: Vec<Request>) -> Vec<Answer> {
+        let count = requests.len();
+        let answers = match self.spaces.get_mut(namespace) {
+            Some(space) => space.sockets.wire.call(requests),
+            None => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+        };
+        answers.unwrap_or_else(|error| vec![Err(of_io(&error)); count])
+    }
+
+    /// The message of an operation; none for what is not done by a message.
+    fn request(&mut self, operation: &Operation) -> Result<Option<Request>, Refusal> {
+        Ok(Some(match operation {
+            Operation::LinkAdd { link, group, new } => {
+                let inside = match new {
+                    NewLink::Veth { peer, .. } if peer.namespace != link.namespace => {
+                        let space = self
+                            .spaces
+                            .get_mut(peer.namespace)
+                            .ok_or_else(|| refusal(libc::ENOENT))?;
+                        Some(space.netns.raw())
+                    }
+                    NewLink::Veth { .. } | NewLink::Bridge { .. } => None,
+                };
+                message::link_add(link.name.as_str(), *group, new, inside)
+            }
+            Operation::LinkSet { link, set, .. } => {
+                let master = match &set.master {
+                    Some(Some(bridge)) => Some(self.index(bridge)?),
+                    Some(None) | None => None,
+                };
+                message::link_set(self.index(link)?, set, master, self.ipv6)
+            }
+            Operation::AddressAdd { link, address } => message::address_add(self.index(link)?, *address),
+            Operation::AddressDel { link, address } => message::address_del(self.index(link)?, *address),
+            Operation::RouteAdd { link, route } => message::route_add(self.index(link)?, route),
+            Operation::RouteDel { link, route } => message::route_del(self.index(link)?, route),
+            Operation::LinkDel { .. } | Operation::Sysctl { .. } => return Ok(None),
+        }))
+    }
+
+    fn index(&mut self, link: &LinkRef) -> Result<u32, Refusal> {
+        if let Some(index) = link.index {
+            return Ok(index);
+        }
+        let key = (link.namespace, link.name.clone());
+        if let Some(index) = self.made.get(&key) {
+            return Ok(*index);
+        }
+        let mut answers = self.call(link.namespace, vec![message::link_get(link.name.as_str())]);
+        let found = answers
+            .pop()
+            .and_then(Result::ok)
+            .and_then(|messages| link_in(&messages));
+        let index = found.ok_or_else(|| refusal(libc::ENODEV))?.index;
+        self.made.insert(key, index);
+        Ok(index)
+    }
+
+    /// Learns the indexes of the links that were made: asking for one end of a pair tells both.
+    fn learn(&mut self, operations: &[(usize, &Operation)]) {
+        let mut made: Vec<(&LinkRef, &NewLink)> = Vec::new();
+        for (at, operation) in operations {
+            let done = self.outcomes.get(*at) == Some(&Some(Outcome::Done));
+            if let (Operation::LinkAdd { link, new, .. }, true) = (operation, done) {
+                made.push((link, new));
+            }
+        }
+        if made.is_empty() {
+            return;
+        }
+        let requests = made
+            .iter()
+            .map(|(link, _)| message::link_get(link.name.as_str()))
+            .collect();
+        let answers = self.call(NamespaceId::Host, requests);
+        for ((link, new), answer) in made.into_iter().zip(answers) {
+            let Some(found) = answer.ok().and_then(|messages| link_in(&messages)) else {
+                continue;
+            };
+            self.made.insert((link.namespace, link.name.clone()), found.index);
+            if let (NewLink::Veth { peer, .. }, Some(index)) = (new, found.peer) {
+                self.made.insert((peer.namespace, peer.name.clone()), index);
+            }
+        }
+    }
+
+    /// Deletes links: several at once by a group of the doomed, since each message of its own costs a grace period.
+    fn delete(&mut self, deletes: &[(usize, &LinkRef)]) {
+        let mut by_namespace: BTreeMap<NamespaceId, Vec<(usize, u32)>> = BTreeMap::new();
+        for (at, link) in deletes {
+            match self.index(link) {
+                Ok(index) => by_namespace.entry(link.namespace).or_default().push((*at, index)),
+                // What is gone already needs no deletion.
+                Err(_) => self.settle(*at, Outcome::Done),
+            }
+        }
+        for (namespace, doomed) in by_namespace {
+            if doomed.len() < GROUP_DELETE_MIN {
+                let requests = doomed.iter().map(|(_, index)| message::link_del(*index)).collect();
+                let answers = self.call(namespace, requests);
+                self.settle_deleted(&doomed, answers);
+                continue;
+            }
+            let set = LinkChange {
+                group: Some(self.mark.reaper()),
+                ..LinkChange::default()
+            };
+            let requests = doomed
+                .iter()
+                .map(|(_, index)| message::link_set(*index, &set, None, self.ipv6))
+                .collect();
+            let marked = self.call(namespace, requests);
+            let reaped = self
+                .call(namespace, vec![message::link_del_group(self.mark.reaper())])
+                .pop();
+            let answers = match reaped {
+                Some(Err(refused)) if refused.errno != libc::ENODEV => vec![Err(refused); doomed.len()],
+                _ => marked,
+            };
+            self.settle_deleted(&doomed, answers);
+        }
+    }
+
+    fn settle_deleted(&mut self, doomed: &[(usize, u32)], answers: Vec<Answer>) {
+        for ((at, _), answer) in doomed.iter().zip(answers) {
+            let outcome = match answer {
+                Err(refused) if refused.errno != libc::ENODEV => Outcome::Failed(refused),
+                _ => Outcome::Done,
+            };
+            self.settle(*at, outcome);
+        }
+    }
+
+    /// Does what is not done by a message.
+    fn direct(&mut self, at: usize, operation: &Operation) {
+        let Operation::Sysctl {
+            namespace, path, value, ..
+        } = operation
+        else {
+            return;
+        };
+        let home = self.spaces.home();
+        let outcome = match (self.spaces.get(*namespace), home) {
+            (Some(space), Some(home)) => match write_sysctl(space, &home.netns, path, value) {
+                Ok(now) => {
+                    self.sysctls.push((*namespace, path.to_string(), now));
+                    Outcome::Done
+                }
+                Err(error) => Outcome::Failed(of_io(&error)),
+            },
+            _ => Outcome::Failed(refusal(libc::ENOENT)),
+        };
+        self.settle(at, outcome);
+    }
+}
+
+/// Writes a setting unless it says so already, and reads it back. `/proc/sys/net` shows the namespace of the thread that opens it.
+fn write_sysctl(space: &Space, home: &Netns, path: &str, value: &str) -> io::Result<String> {
+    if path
+        .split('/')
+        .any(|part| part.is_empty() || part == "." || part == "..")
+    {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let file = format!("/proc/sys/net/{path}");
+    space.netns.within(home, || {
+        let now = std::fs::read_to_string(&file)?;
+        if now.trim() == value {
+            return Ok(value.to_owned());
+        }
+        std::fs::write(&file, value)?;
+        Ok(std::fs::read_to_string(&file)?.trim().to_owned())
+    })
+}
+
+fn link_in(messages: &[RouteNetlinkMessage]) -> Option<nonnet_hooks::mirror::Link> {
+    messages.iter().find_map(|message| match message {
+        RouteNetlinkMessage::NewLink(link) => message::link_of(link),
+        _ => None,
+    })
+}
+
+fn of_io(error: &io::Error) -> Refusal {
+    match error.raw_os_error() {
+        Some(errno) => refusal(errno),
+        None => Refusal {
+            errno: libc::EIO,
+            text: ecow::eco_format!("{error}"),
+        },
+    }
+}
