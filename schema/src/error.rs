@@ -29,8 +29,8 @@ pub enum ErrorKind {
     // The shape of a request.
     #[error("Parsing {subject} failed: {fault}")]
     Parse { subject: EcoString, fault: ParseFault },
-    #[error("object expected")]
-    ObjectExpected,
+    #[error("row must be JSON object")]
+    RowNotObject,
     #[error("expected {0}")]
     AtomExpected(&'static str),
     #[error("expected [\"{0}\", <{1}>]")]

@@ -203,7 +203,7 @@ impl<'a> Operation<'a> {
     }
 
     fn parse_wait(reader: &mut ObjectReader<'a>, schema: &DatabaseSchema) -> Option<Self> {
-        let timeout = reader.optional("timeout", Kinds::NUMBER);
+        let timeout = reader.optional("timeout", Kinds::INTEGER);
         let table = parse_table(reader, schema);
         let condition = reader.required("where", Kinds::ARRAY);
         let columns = reader.optional("columns", Kinds::ARRAY);

@@ -64,8 +64,10 @@ impl Server {
     }
 
     fn list_dbs(&self) -> String {
+        // People and tools look for their own databases; the server's own come last.
+        let (own, users): (Vec<_>, Vec<_>) = self.databases.keys().partition(|name| name.starts_with('_'));
         let mut out = String::new();
-        json::write_sequence(self.databases.keys(), &mut out, |name, out| {
+        json::write_sequence(users.into_iter().chain(own), &mut out, |name, out| {
             json::write_string(name, out)
         });
         out

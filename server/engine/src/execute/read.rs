@@ -141,10 +141,8 @@ fn parse_columns(json: Option<&Value>, schema: &TableSchema) -> Result<Vec<Colum
     }
 }
 
-/// Milliseconds; a fraction is cut off.
+/// Milliseconds.
 fn parse_timeout(json: &Value) -> Result<u64, OvsdbError> {
-    match json::as_real(json) {
-        Some(timeout) if timeout >= 0.0 => Ok(timeout as u64),
-        _ => Err(OvsdbError::in_json(ErrorKind::NegativeTimeout, json)),
-    }
+    let timeout = json::as_integer(json).and_then(|timeout| u64::try_from(timeout).ok());
+    timeout.ok_or_else(|| OvsdbError::in_json(ErrorKind::NegativeTimeout, json))
 }

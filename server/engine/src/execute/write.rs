@@ -131,7 +131,7 @@ pub(super) fn parse_row(
     names: &mut dyn NamedUuids,
 ) -> Result<Vec<(ColumnIndex, Datum)>, OvsdbError> {
     if !json.is_object() {
-        return Err(OvsdbError::in_json(ErrorKind::ObjectExpected, json));
+        return Err(OvsdbError::in_json(ErrorKind::RowNotObject, json));
     }
     let mut values = Vec::new();
     for (name, value) in row_members(json) {
