@@ -63,6 +63,19 @@ impl ChangeSet {
         self.changes.is_empty()
     }
 
+    /// The changes of other tables than these.
+    #[must_use]
+    pub fn without(&self, tables: &[TableIndex]) -> Self {
+        Self {
+            changes: self
+                .changes
+                .iter()
+                .filter(|change| !tables.contains(&change.table))
+                .cloned()
+                .collect(),
+        }
+    }
+
     /// True where some change outlives the process.
     pub fn is_persistent(&self, schema: &DatabaseSchema) -> bool {
         self.changes

@@ -1,6 +1,6 @@
 //! Where a database's own rules join a transaction.
 
-use nonnet_schema::OvsdbError;
+use nonnet_schema::{DatabaseSchema, OvsdbError, TableIndex};
 
 use crate::transaction::Transaction;
 
@@ -8,6 +8,11 @@ use crate::transaction::Transaction;
 ///
 /// A hook reads and writes rows through the transaction. It performs no I/O: what it needs to know it holds already.
 pub trait CommitHook: Send {
+    /// The tables whose rows live only as long as the process: what happens to them is neither stored nor recorded.
+    fn volatile_tables(&self, _schema: &DatabaseSchema) -> Vec<TableIndex> {
+        Vec::new()
+    }
+
     /// Called before the first operation. `sequence` is the number that the commit would get.
     fn begin(&self, transaction: &mut Transaction<'_>, sequence: u64);
 

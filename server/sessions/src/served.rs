@@ -1,11 +1,13 @@
 //! A database as it is served: its rows, its chain, its monitors, and the commits that are not stored yet.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ecow::{EcoString, EcoVec};
 use nonnet_chain::{Author, Chain, Record, RecordTooLarge, Request};
 use nonnet_engine::{ChangeSet, CommitHook, Database};
+use nonnet_schema::TableIndex;
 use serde_json::Value;
 
 use crate::monitor::Groups;
@@ -22,6 +24,8 @@ pub(crate) struct Served {
     pub(crate) groups: Groups,
     /// Transactions that wait for a condition, in the order they came.
     pub(crate) parked: VecDeque<Parked>,
+    /// Tables whose rows are not stored.
+    volatile: Vec<TableIndex>,
     /// Goes up with every change of any row, stored or not.
     pub(crate) generation: u64,
     /// Commits that are not stored, oldest first, each with the chain as it was before.
@@ -50,8 +54,12 @@ pub(crate) struct Parked {
 
 impl Served {
     pub(crate) fn new(database: Database, chain: Option<Chain>, hook: Option<Box<dyn CommitHook>>) -> Self {
+        let volatile = hook
+            .as_ref()
+            .map_or(Vec::new(), |hook| hook.volatile_tables(database.schema()));
         Self {
             database,
+            volatile,
             chain,
             hook,
             groups: Groups::default(),
@@ -97,11 +105,16 @@ impl Served {
         changes: &Arc<ChangeSet>,
     ) -> Result<Option<Record>, RecordTooLarge> {
         let mut record = None;
+        let kept = if self.volatile.is_empty() {
+            Cow::Borrowed(&**changes)
+        } else {
+            Cow::Owned(changes.without(&self.volatile))
+        };
         if let Some(chain) = &mut self.chain
-            && changes.is_persistent(self.database.schema())
+            && kept.is_persistent(self.database.schema())
         {
             let chain_before = *chain;
-            record = Some(chain.commit(author, request, now.moment, changes, self.database.schema())?);
+            record = Some(chain.commit(author, request, now.moment, &kept, self.database.schema())?);
             let changes = Arc::clone(changes);
             self.in_flight.push_back(InFlight {
                 sequence: chain.head().seq,
