@@ -4,6 +4,7 @@
 //! what a test sees is what any client sees.
 
 pub mod case;
+pub mod generate;
 pub mod play;
 pub mod program;
 pub mod record;

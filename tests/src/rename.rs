@@ -64,9 +64,9 @@ impl Renamer {
         if self.leniency.drop_version {
             without_version(&mut message);
         }
+        self.assign(&self.in_order(&message, order));
+        // Once more, now that all have names.
         let ordered = self.in_order(&message, order);
-        self.assign(&ordered);
-        // Members are sorted by name only now, so that the names above depend on content alone.
         let mut named = self.renamed(&ordered).into_value();
         self.order_index_rows(&mut named);
         named
