@@ -1,4 +1,4 @@
-//! Containers on a network, from one commit to a converged kernel; ovsdb-server has no such thing, so nonnetd runs alone.
+//! Containers on a network, from one commit to a converged kernel; ovsdb-server has no such thing, so nonnetd runs alone there.
 //!
 //! The containers are named network namespaces in a namespace of the bench's own ([`namespace`]). One transaction inserts a bridge, a
 //! network and a port per container; it is over when `host.cur_cfg` has reached it. Then one transaction deletes them all. The bench

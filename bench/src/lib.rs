@@ -19,6 +19,7 @@ pub mod program;
 pub mod report;
 pub mod request;
 pub mod row;
+pub mod scratch;
 pub mod server;
 pub mod suite;
 pub mod table;
@@ -34,7 +35,7 @@ use crate::options::Options;
 /// # Errors
 /// When a server does not start, a reply is not what it should be, or rows are missing.
 pub fn run() -> Result<()> {
-    let options = Options::parse();
+    let mut options = Options::parse();
     if options.list {
         for name in suite::names(&options) {
             println!("{name}");
@@ -45,11 +46,14 @@ pub fn run() -> Result<()> {
         !suite::names(&options).is_empty(),
         "no workload is called that: `--list` shows the names"
     );
+    let scratch = scratch::make(options.directory.as_deref().map(options::from_top).as_deref())?;
+    options.directory = Some(scratch.path().to_owned());
     let results = suite::run(&options)?;
     print!("{}", table::render(&results));
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&report::json(&results))?;
-        std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+        let path = options::from_top(path);
+        std::fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())
 }

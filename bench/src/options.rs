@@ -1,6 +1,6 @@
 //! The command line of the bench.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
@@ -8,7 +8,7 @@ use clap::Parser;
 /// Measures nonnetd beside ovsdb-server: the same requests to both in turn, every reply checked.
 ///
 /// Without arguments everything runs, in a few minutes. A machine that does something else meanwhile makes the wall clock noisy; the
-/// server's CPU time and the ratios suffer least.
+/// server's CPU time and the ratios suffer least. Relative paths begin at the top of the repository, wherever cargo starts the bench.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "nonnet-bench")]
 pub struct Options {
@@ -112,4 +112,9 @@ impl Options {
         let contains = |part: &String| name.contains(part.as_str());
         (self.filter.is_empty() || self.filter.iter().any(contains)) && !self.skip.iter().any(contains)
     }
+}
+
+/// A path of the command line: cargo starts a bench in the package's directory, people start cargo at the top.
+pub fn from_top(path: &Path) -> PathBuf {
+    nonnet_tests::program::repository().join(path)
 }

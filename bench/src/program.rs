@@ -6,6 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use nonnet_tests::program;
 
+use crate::options::from_top;
+
 /// Which command line and which database file a server takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -37,7 +39,7 @@ impl Program {
         let (kind, path) = match argument {
             "ovsdb-server" => (Kind::Reference, program::system("ovsdb-server")?),
             "nonnetd" => (Kind::Nonnetd, build_nonnetd()?),
-            _ => (kind_of(argument)?, PathBuf::from(argument)),
+            _ => (kind_of(argument)?, from_top(Path::new(argument))),
         };
         ensure!(path.is_file(), "there is no server {}", path.display());
         let version = program::succeed(&path, &["--version"], b"")?

@@ -203,15 +203,13 @@ impl Drop for Server {
     }
 }
 
+/// A directory of its own in that of the run.
 fn directory(options: &Options) -> Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("nonnet-bench-");
-    match &options.directory {
-        Some(parent) => builder
-            .tempdir_in(parent)
-            .with_context(|| format!("make a directory in {}", parent.display())),
-        None => builder.tempdir().context("make a temporary directory"),
-    }
+    let run = options.directory.as_deref().context("the run has a directory")?;
+    tempfile::Builder::new()
+        .prefix("server-")
+        .tempdir_in(run)
+        .context("make a directory for a server")
 }
 
 /// The server's command as far as both kinds share it; it is killed when the thread that starts it ends.

@@ -154,23 +154,30 @@ fn container_names(options: &Options) -> [String; 2] {
     ]
 }
 
-/// The containers run on B, where that is nonnetd, and only there; attaching and detaching are measured together.
+/// The containers run where a server configures a kernel; attaching and detaching are measured together.
 fn run_containers(programs: &[Program; 2], options: &Options) -> Result<Vec<Outcome>> {
-    let [attach, detach] = container_names(options);
-    let [_, program] = programs;
-    if !(options.wants(&attach) || options.wants(&detach)) {
+    let names = container_names(options);
+    if !names.iter().any(|name| options.wants(name)) {
         return Ok(Vec::new());
     }
-    if program.kind == Kind::Reference {
-        eprintln!("containers: left out, since {} configures no kernel", program.label);
+    if programs.iter().all(|program| program.kind == Kind::Reference) {
+        eprintln!("containers: left out, since neither server configures a kernel");
         return Ok(Vec::new());
     }
-    let rounds = containers::run(program, options).context("containers")?;
-    let outcomes = [(attach, rounds.attach), (detach, rounds.detach)];
-    Ok(outcomes
-        .map(|(name, rounds)| Outcome {
-            name,
-            rounds: [Vec::new(), rounds],
-        })
-        .to_vec())
+    let run = |program: &Program| match program.kind {
+        Kind::Reference => Ok(containers::Rounds::default()),
+        Kind::Nonnetd => containers::run(program, options).with_context(|| format!("containers on {}", program.label)),
+    };
+    let [a, b] = [run(&programs[0])?, run(&programs[1])?];
+    let [attach, detach] = names;
+    Ok(vec![
+        Outcome {
+            name: attach,
+            rounds: [a.attach, b.attach],
+        },
+        Outcome {
+            name: detach,
+            rounds: [a.detach, b.detach],
+        },
+    ])
 }
