@@ -24,8 +24,8 @@ use crate::{
     address::Address,
     error::{CallError, ConnectError, Lost, WireError},
     limits::{
-        CALLS_PENDING_MAX, NOTIFICATIONS_QUEUED_MAX, OUTGOING_QUEUED_MAX, READ_BYTES_MAX, REPLY_BYTES_MAX,
-        WRITE_BYTES_MAX,
+        CALLS_PENDING_MAX, NOTIFICATIONS_QUEUED_MAX, OUTGOING_QUEUED_MAX, PROBE_INTERVAL, READ_BYTES_MAX,
+        REPLY_BYTES_MAX, WRITE_BYTES_MAX,
     },
     stream::{Input, Output, open},
 };
@@ -361,15 +361,34 @@ async fn read(shared: &Shared, mut input: Input) -> Lost {
     };
     let mut buffer = vec![0; READ_BYTES_MAX];
     loop {
-        match input.read(&mut buffer).await {
-            Ok(0) => return receiver.explanation.map_or(Lost::Closed, Lost::Explained),
-            Ok(bytes) => {
-                if let Err(lost) = receiver.take_in(&buffer[..bytes]) {
-                    return lost;
-                }
-            }
-            Err(error) => return receiver.explanation.map_or(error.into(), Lost::Explained),
-        }
+        let lost = match read_some(shared, &mut input, &mut buffer).await {
+            Ok(0) => Lost::Closed,
+            Ok(bytes) => match receiver.take_in(&buffer[..bytes]) {
+                Ok(()) => continue,
+                Err(lost) => return lost,
+            },
+            Err(lost) => lost,
+        };
+        return receiver.explanation.map_or(lost, Lost::Explained);
+    }
+}
+
+/// Reads once; on TCP, where a peer can vanish without a word, it asks after a silence and does not wait forever.
+async fn read_some(shared: &Shared, input: &mut Input, buffer: &mut [u8]) -> Result<usize, Lost> {
+    if matches!(shared.address, Address::Unix(_)) {
+        return Ok(input.read(buffer).await?);
+    }
+    if let Ok(read) = timeout(PROBE_INTERVAL, input.read(buffer)).await {
+        return Ok(read?);
+    }
+    let probe = json!({"id": "echo", "method": "echo", "params": []});
+    // A queue without room is probe enough.
+    let _ = shared.outgoing.try_send(probe.to_string());
+    match timeout(PROBE_INTERVAL, input.read(buffer)).await {
+        Ok(read) => Ok(read?),
+        Err(_) => Err(Lost::Silent {
+            seconds: 2 * PROBE_INTERVAL.as_secs(),
+        }),
     }
 }
 

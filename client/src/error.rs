@@ -71,6 +71,12 @@ pub enum Lost {
     /// What the server sent is not a JSON-RPC message.
     #[error("the server sent what is not a JSON-RPC message: {0}")]
     Message(String),
+    /// A TCP server did not answer a probe.
+    #[error("the server has not answered for {seconds} s")]
+    Silent {
+        /// How long nothing came.
+        seconds: u64,
+    },
     /// A subscriber did not take its notifications.
     #[error("more notifications came than were taken")]
     Lagged,

@@ -20,8 +20,14 @@ pub const READ_BYTES_MAX: usize = 64 * 1024;
 /// Notifications queued for one subscriber; beyond, the connection is given up, since the subscriber would miss some.
 pub const NOTIFICATIONS_QUEUED_MAX: usize = 65_536;
 
-/// How long a TCP server may take to accept.
+/// How long a server may take to accept.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait before a unix socket is tried again on which too many others wait to be accepted.
+pub const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// A TCP server silent for this long is asked with `echo`, and given up when it stays silent as long again (as OVS clients do).
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The first wait before a replica connects again; each failure doubles it.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);

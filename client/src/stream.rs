@@ -1,18 +1,18 @@
 //! Opens the socket of a connection.
 
-use std::{io, path::Path};
+use std::{io, net::SocketAddr, path::Path};
 
 use nonnet_schema::FramingError;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
     address::Address,
     error::{ConnectError, Lost},
-    limits::CONNECT_TIMEOUT,
+    limits::{BUSY_PAUSE, CONNECT_TIMEOUT},
 };
 
 /// What is read from.
@@ -23,30 +23,41 @@ pub(crate) type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// Connects to a server.
 pub(crate) async fn open(address: &Address) -> Result<(Input, Output), ConnectError> {
-    match address {
-        Address::Unix(path) => {
-            let stream = UnixStream::connect(path)
-                .await
-                .map_err(|cause| unix_error(path, cause))?;
-            let (input, output) = stream.into_split();
-            Ok((Box::new(input), Box::new(output)))
+    let opening = async {
+        match address {
+            Address::Unix(path) => open_unix(path).await,
+            Address::Tcp(socket) => open_tcp(*socket).await,
         }
-        Address::Tcp(socket) => {
-            let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(socket)).await {
-                Ok(connected) => connected.map_err(|cause| tcp_error(address, cause))?,
-                Err(_) => {
-                    return Err(ConnectError::TimedOut {
-                        address: address.clone(),
-                        seconds: CONNECT_TIMEOUT.as_secs(),
-                    });
-                }
-            };
-            // Requests are single writes; waiting to gather more would only delay them.
-            stream.set_nodelay(true).map_err(|cause| tcp_error(address, cause))?;
-            let (input, output) = stream.into_split();
-            Ok((Box::new(input), Box::new(output)))
+    };
+    timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| {
+        Err(ConnectError::TimedOut {
+            address: address.clone(),
+            seconds: CONNECT_TIMEOUT.as_secs(),
+        })
+    })
+}
+
+async fn open_unix(path: &Path) -> Result<(Input, Output), ConnectError> {
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(stream) => {
+                let (input, output) = stream.into_split();
+                return Ok((Box::new(input), Box::new(output)));
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => sleep(BUSY_PAUSE).await,
+            Err(cause) => return Err(unix_error(path, cause)),
         }
     }
+}
+
+async fn open_tcp(socket: SocketAddr) -> Result<(Input, Output), ConnectError> {
+    let stream = TcpStream::connect(socket)
+        .await
+        .map_err(|cause| tcp_error(socket, cause))?;
+    // Requests are single writes; waiting to gather more would only delay them.
+    stream.set_nodelay(true).map_err(|cause| tcp_error(socket, cause))?;
+    let (input, output) = stream.into_split();
+    Ok((Box::new(input), Box::new(output)))
 }
 
 fn unix_error(path: &Path, cause: io::Error) -> ConnectError {
@@ -66,8 +77,8 @@ fn unix_error(path: &Path, cause: io::Error) -> ConnectError {
     }
 }
 
-fn tcp_error(address: &Address, cause: io::Error) -> ConnectError {
-    let address = address.clone();
+fn tcp_error(socket: SocketAddr, cause: io::Error) -> ConnectError {
+    let address = Address::Tcp(socket);
     match cause.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::NoServer { address },
         _ => ConnectError::System { address, cause },

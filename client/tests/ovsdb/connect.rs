@@ -155,3 +155,48 @@ async fn last_clone_closes_the_connection() {
     let mut rest = Vec::new();
     within(server.read_to_end(&mut rest)).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn silent_tcp_server_is_probed_and_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::Tcp(listener.local_addr().unwrap());
+    let (connection, accepted) = tokio::join!(Connection::connect(&address), listener.accept());
+    let (connection, (mut server, _)) = (connection.unwrap(), accepted.unwrap());
+    let probe = json!({"id": "echo", "method": "echo", "params": []}).to_string();
+    let mut buffer = vec![0; probe.len()];
+    for _ in 0..2 {
+        server.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&buffer), probe);
+        server
+            .write_all(br#"{"id":"echo","result":[],"error":null}"#)
+            .await
+            .unwrap();
+    }
+    assert_eq!(connection.lost().await, Lost::Silent { seconds: 10 });
+}
+
+#[tokio::test]
+async fn crowded_socket_is_tried_until_there_is_a_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = Address::Unix(directory.path().join("sock"));
+    let socket = tokio::net::UnixSocket::new_stream().unwrap();
+    socket.bind(directory.path().join("sock")).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let connecting = async {
+        let mut connections = Vec::new();
+        for _ in 0..10 {
+            connections.push(Connection::connect(&address).await.unwrap());
+        }
+        connections
+    };
+    let accepting = async {
+        tokio::task::yield_now().await;
+        let mut accepted = Vec::new();
+        for _ in 0..10 {
+            accepted.push(listener.accept().await.unwrap());
+        }
+        accepted
+    };
+    let (connections, _accepted) = tokio::join!(within(connecting), within(accepting));
+    assert_eq!(connections.len(), 10);
+}

@@ -264,11 +264,7 @@ async fn server_that_names_transactions_tells_only_what_came_after() {
     transaction.commit(&writer).await.unwrap();
     // The server forgets a transaction that has as many values as its database, so the last one known is a small one.
     let mut transaction = Transaction::new(DATABASE);
-    transaction.update(
-        "thing",
-        value::where_equal("name", "thing8"),
-        row(json!({"count": 1})),
-    );
+    transaction.update("thing", value::where_equal("name", "thing8"), row(json!({"count": 1})));
     transaction.commit(&writer).await.unwrap();
     let mut replica = Replica::open(&server.address(), DATABASE, Selection::all())
         .await

@@ -1,5 +1,7 @@
 //! Recognises an HTTP client that came to the wrong door, and tells it where it is.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 /// What a session whose first bytes are one of these is taken for.
@@ -40,11 +42,11 @@ pub(crate) fn sniff(first: &[u8]) -> Sniffed {
 }
 
 /// The answer: what this socket is, with a command that works.
-pub(crate) fn refusal(remote: &str, is_head: bool) -> Bytes {
+pub(crate) fn refusal(remote: &str, local: Option<SocketAddr>, is_head: bool) -> Bytes {
     let body = format!(
         "This is the OVSDB socket of nonnetd ({remote}). It speaks JSON-RPC 1.0 (RFC 7047), not HTTP.\n\
          Try this:\n  {}\n",
-        example(remote)
+        example(remote, local)
     );
     let head = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -53,14 +55,13 @@ pub(crate) fn refusal(remote: &str, is_head: bool) -> Bytes {
     Bytes::from(if is_head { head } else { head + &body })
 }
 
-/// A command that lists the databases through the given remote.
-fn example(remote: &str) -> String {
+/// A command that lists the databases: through the socket of the given remote, or at the local address of a TCP session.
+fn example(remote: &str, local: Option<SocketAddr>) -> String {
     let request = r#"{"method":"list_dbs","params":[],"id":1}"#;
-    if let Some(path) = remote.strip_prefix("punix:") {
-        return format!("echo '{request}' | nc -N -U {path}");
+    match local {
+        Some(local) => format!("echo '{request}' | nc -N {} {}", local.ip(), local.port()),
+        None => format!("echo '{request}' | nc -N -U {}", remote.trim_start_matches("punix:")),
     }
-    let port = remote.split(':').nth(1).unwrap_or_default();
-    format!("echo '{request}' | nc -N 127.0.0.1 {port}")
 }
 
 #[cfg(test)]
@@ -79,7 +80,8 @@ mod tests {
 
     #[test]
     fn example_names_the_socket_itself() {
-        assert!(example("punix:nonnet.db.sock").ends_with("| nc -N -U nonnet.db.sock"));
-        assert!(example("ptcp:6640").ends_with("| nc -N 127.0.0.1 6640"));
+        assert!(example("punix:nonnet.db.sock", None).ends_with("| nc -N -U nonnet.db.sock"));
+        let local = SocketAddr::from(([127, 0, 0, 1], 40001));
+        assert!(example("ptcp:0", Some(local)).ends_with("| nc -N 127.0.0.1 40001"));
     }
 }

@@ -76,7 +76,8 @@ impl Reader<'_> {
             Stop::EndOfInput => Some(Inbound::HalfClosed { session }),
             Stop::Malformed(details) => Some(Inbound::Malformed { session, details }),
             Stop::Http { is_head } => {
-                self.outbox.send(refusal(self.remote, is_head));
+                let local = self.stream.local_address();
+                self.outbox.send(refusal(self.remote, local, is_head));
                 self.outbox.close_after_flush();
                 None
             }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
@@ -62,6 +63,14 @@ impl Stream {
         match poll(&mut asked, PollTimeout::ZERO) {
             Ok(1..) => asked[0].any().unwrap_or(true),
             _ => false,
+        }
+    }
+
+    /// Our own end's address, on TCP.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Unix(_) => None,
+            Self::Tcp(stream) => stream.local_addr().ok(),
         }
     }
 
