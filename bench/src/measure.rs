@@ -6,15 +6,6 @@ use anyhow::Result;
 
 use crate::server::Server;
 
-/// A server rests when it ran for less than [`REST_CPU_MAX`] in this time; longer than a relaxed commit may wait for its sync.
-const REST: Duration = Duration::from_millis(150);
-
-/// What a server at rest may run in [`REST`]: its timers.
-const REST_CPU_MAX: Duration = Duration::from_micros(500);
-
-/// How long a server may go on working after its last reply before that work is left out of the count.
-const REST_WAIT_MAX: Duration = Duration::from_secs(3);
-
 /// One round of a workload on one server.
 #[derive(Clone, Debug)]
 pub struct Round {
@@ -65,7 +56,7 @@ impl Clock {
     /// Stops the wall clock, and the CPU clock once the server rests: a round of `operations` with these latencies.
     pub fn stop(self, server: &Server, operations: usize, mut latencies: Vec<Duration>) -> Result<Round> {
         let wall = self.started.elapsed();
-        let cpu = settled_cpu_time(server)?.saturating_sub(self.cpu);
+        let cpu = server.cpu_time_at_rest()?.saturating_sub(self.cpu);
         latencies.sort_unstable();
         Ok(Round {
             operations,
@@ -98,20 +89,6 @@ impl Median {
             p50_ns: middle(rounds.iter().filter_map(|round| round.quantile(0.50))),
             p99_ns: middle(rounds.iter().filter_map(|round| round.quantile(0.99))),
         })
-    }
-}
-
-/// The server's CPU time after it has done what it put off until after its replies: that work is a cost of the operations too.
-fn settled_cpu_time(server: &Server) -> Result<Duration> {
-    let deadline = Instant::now() + REST_WAIT_MAX;
-    let mut used = server.cpu_time()?;
-    loop {
-        std::thread::sleep(REST);
-        let now = server.cpu_time()?;
-        if now.saturating_sub(used) < REST_CPU_MAX || Instant::now() > deadline {
-            return Ok(now);
-        }
-        used = now;
     }
 }
 

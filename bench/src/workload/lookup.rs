@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::Workload;
 use crate::drive;
@@ -46,10 +46,9 @@ pub struct Lookup {
 
 impl Lookup {
     fn add(&self, requests: &mut Requests, step: usize) {
-        let number = row::pick(step, self.rows);
-        let name = row::name(number);
+        let name = self.row_name(step);
         let condition = match self.key {
-            Key::Uuid => format!(r#"["_uuid","==",["uuid","{}"]]"#, row::uuid(number)),
+            Key::Uuid => format!(r#"["_uuid","==",["uuid","{}"]]"#, row::uuid(row::pick(step, self.rows))),
             Key::Index => format!(r#"["name","==","{name}"]"#),
         };
         match self.action {
@@ -58,13 +57,32 @@ impl Lookup {
                 requests.transact(&operation, false, &format!(r#""name":"{name}""#));
             }
             Action::Update => {
-                // Never the value it has: rows are made with `ofport` below their count.
-                let ofport = self.rows + step;
+                let ofport = self.ofport(step);
                 let operation =
                     format!(r#"{{"op":"update","table":"port","where":[{condition}],"row":{{"ofport":{ofport}}}}}"#);
                 requests.transact(&operation, false, r#"[{"count":1}]"#);
             }
         }
+    }
+
+    fn row_name(&self, step: usize) -> String {
+        row::name(row::pick(step, self.rows))
+    }
+
+    /// The value that an update writes: one that no row has, neither from its insert nor from a step of this or the other key.
+    fn ofport(&self, step: usize) -> usize {
+        self.rows + 2 * step + usize::from(self.key == Key::Index)
+    }
+
+    /// Fails unless the row of this step has the value that the step wrote.
+    fn expect_written(&self, server: &Server, step: usize) -> Result<()> {
+        let name = self.row_name(step);
+        let operation =
+            format!(r#"{{"op":"select","table":"port","where":[["name","==","{name}"]],"columns":["ofport"]}}"#);
+        let mut requests = Requests::default();
+        requests.transact(&operation, false, &format!(r#"[{{"ofport":{}}}]"#, self.ofport(step)));
+        drive::one_by_one(server, &requests, Duration::MAX).context("read what the last update wrote")?;
+        Ok(())
     }
 }
 
@@ -80,10 +98,13 @@ impl Workload for Lookup {
     }
 
     fn round(&self, server: &Server, round: usize) -> Result<Round> {
+        let first = round * self.operations;
         let mut requests = Requests::default();
-        for step in 0..self.operations {
-            self.add(&mut requests, round * self.operations + step);
+        (first..first + self.operations).for_each(|step| self.add(&mut requests, step));
+        let measured = drive::one_by_one(server, &requests, self.time_max)?;
+        if self.action == Action::Update {
+            self.expect_written(server, first + measured.operations - 1)?;
         }
-        drive::one_by_one(server, &requests, self.time_max)
+        Ok(measured)
     }
 }

@@ -98,5 +98,7 @@ fn change_a_row(server: &Server, round: usize, rows: usize) -> Result<()> {
     requests.transact(&operation, false, r#"[{"count":1}]"#);
     let mut connection = server.connect()?;
     connection.send(requests.bytes(0..1))?;
-    check(connection.receive()?, requests.expected(0))
+    check(connection.receive()?, requests.expected(0))?;
+    server.cpu_time_at_rest()?;
+    Ok(())
 }
