@@ -9,6 +9,7 @@
 //! `tree` and `checkpoint` are names that later versions use. `application_id` is "NNC1", `user_version` the format.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nonnet_chain::Fault;
@@ -213,14 +214,32 @@ pub(crate) fn make(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", FORMAT_VERSION)
 }
 
-/// Opens a file that exists; with `is_writer` for writing, else so that nothing in it can change.
-pub(crate) fn connect(path: &Path, is_writer: bool) -> rusqlite::Result<Connection> {
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Writing.
+    Write,
+    /// Reading, while another process may write.
+    Read,
+    /// Reading a file that nobody writes: not even an empty write-ahead log is made beside it.
+    Check,
+}
+
+/// Opens a file that exists.
+pub(crate) fn connect(path: &Path, purpose: Purpose) -> rusqlite::Result<Connection> {
+    let has_wal = std::fs::metadata(beside(path, "-wal")).is_ok();
+    let is_writer = purpose == Purpose::Write;
     let mode = if is_writer {
         OpenFlags::SQLITE_OPEN_READ_WRITE
     } else {
         OpenFlags::SQLITE_OPEN_READ_ONLY
     };
-    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let mode = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = if purpose == Purpose::Check && !has_wal {
+        Connection::open_with_flags(immutable_uri(path), mode | OpenFlags::SQLITE_OPEN_URI)?
+    } else {
+        Connection::open_with_flags(path, mode)?
+    };
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
@@ -274,6 +293,19 @@ fn objects(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema")?;
     let found = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
     found.collect()
+}
+
+/// The name under which the database library takes a file as one that nobody changes.
+fn immutable_uri(path: &Path) -> OsString {
+    let mut uri = b"file:".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'%' | b'?' | b'#' => uri.extend_from_slice(format!("%{byte:02x}").as_bytes()),
+            _ => uri.push(*byte),
+        }
+    }
+    uri.extend_from_slice(b"?immutable=1");
+    OsString::from_vec(uri)
 }
 
 fn holder_text(pid: Option<u32>) -> String {

@@ -13,7 +13,7 @@ use crate::layout::{OpenError, beside};
 /// Held for as long as the value lives.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -37,7 +37,14 @@ impl Lock {
         // The number is for the message of the next one only; on a full disk it is left out.
         let _ = file.set_len(0).and_then(|()| file.rewind());
         let _ = writeln!(file, "{}", std::process::id());
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child that is just being started holds the descriptor for a moment longer than we do.
+        let _ = self.file.unlock();
     }
 }
 

@@ -15,7 +15,7 @@ use nonnet_schema::{DatabaseSchema, Datum, TableIndex, Uuid};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::head_file::Heads;
-use crate::layout::{self, Damage, OpenError, beside};
+use crate::layout::{self, Damage, OpenError, Purpose, beside};
 use crate::limits::{CHECKED_FILE_BYTES_MAX, VERIFIED_RECORDS_MAX};
 use crate::lock::Lock;
 use crate::read;
@@ -112,7 +112,7 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
     let damaged = || OpenError::damaged(&path, Damage::Setting("rows"));
     let header = verifier.last_header().ok_or_else(damaged)?;
     let chain = Chain::after(header);
-    let connection = layout::connect(&path, true).map_err(OpenError::sqlite(&path, "open"))?;
+    let connection = layout::connect(&path, Purpose::Write).map_err(OpenError::sqlite(&path, "open"))?;
     let log = SqliteLog::new(&path, connection, chain.head(), rows_state, lag_bytes, lock)?;
     Ok(Opened {
         log,
@@ -144,7 +144,7 @@ struct Tail {
 
 impl Checked {
     fn load(path: &Path) -> Result<Self, OpenError> {
-        let connection = layout::connect(path, false).map_err(OpenError::sqlite(path, "open"))?;
+        let connection = layout::connect(path, Purpose::Check).map_err(OpenError::sqlite(path, "open"))?;
         layout::check(&connection, path)?;
         check_pages(&connection, path)?;
         let rows_state = RowsState::read(&connection, path)?;

@@ -8,7 +8,7 @@ use nonnet_chain::{Fault, Head, RecordHash, StoredRecord, Verifier};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::head_file::Heads;
-use crate::layout::{self, Damage, OpenError};
+use crate::layout::{self, Damage, OpenError, Purpose};
 use crate::limits::READ_RECORDS;
 
 /// A database file, open for reading.
@@ -34,7 +34,7 @@ impl Reader {
         if std::fs::metadata(path).map_err(OpenError::io(path, "open"))?.len() == 0 {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
-        let connection = layout::connect(path, false).map_err(OpenError::sqlite(path, "open"))?;
+        let connection = layout::connect(path, Purpose::Read).map_err(OpenError::sqlite(path, "open"))?;
         layout::check(&connection, path)?;
         Ok(Self {
             path: path.to_owned(),

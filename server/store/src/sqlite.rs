@@ -68,8 +68,10 @@ impl SqliteLog {
         lag_bytes: u64,
         lock: Lock,
     ) -> Result<Self, OpenError> {
-        // Writing what is there already makes the write-ahead log exist, and shows now what else would fail at the first commit.
-        rows.write(&connection).map_err(OpenError::sqlite(path, "write to"))?;
+        // Makes the write-ahead log exist, and shows now what would keep every commit from being written.
+        connection
+            .execute_batch("BEGIN IMMEDIATE; ROLLBACK")
+            .map_err(OpenError::sqlite(path, "write to"))?;
         let wal_path = beside(path, "-wal");
         let wal = File::open(&wal_path).map_err(OpenError::io(&wal_path, "open"))?;
         wal.sync_all().map_err(OpenError::io(&wal_path, "sync"))?;

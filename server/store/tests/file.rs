@@ -1,0 +1,327 @@
+//! Database files: what is written is there again, and who may open them.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
+#![allow(unreachable_pub, missing_docs)]
+
+mod fixture;
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Instant;
+
+use fixture::{Model, materialise};
+use nonnet_chain::{Author, Chain, FaultKind, Header, Moment};
+use nonnet_schema::{TableIndex, Uuid};
+use nonnet_store::{AppendError, Damage, Log, OpenError, Reader, open};
+
+#[test]
+fn what_was_appended_is_there_after_each_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut model = Model::create(&path);
+    for round in 0..12 {
+        let mut opened = open(&path).unwrap();
+        model.assert_same(&opened);
+        model.append(&mut opened.log, 40);
+        if round % 3 == 1 {
+            materialise(&mut opened.log);
+            assert_eq!(opened.log.materialised_seq(), model.chain.head().seq);
+        }
+        model.append(&mut opened.log, round);
+    }
+    let opened = open(&path).unwrap();
+    model.assert_same(&opened);
+    assert_eq!(opened.verified, model.chain.head().seq + 1);
+    assert_eq!(opened.schema, model.schema);
+}
+
+#[test]
+fn a_missing_file_is_told_from_a_bad_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    assert!(matches!(open(&path), Err(OpenError::Missing { .. })));
+    std::fs::write(&path, "").unwrap();
+    assert!(matches!(open(&path), Err(OpenError::Missing { .. })));
+    std::fs::write(&path, "OVSDB JSON 0 abc\n").unwrap();
+    assert!(matches!(open(&path), Err(OpenError::NotOurs { .. })));
+    assert_eq!(std::fs::read(&path).unwrap(), b"OVSDB JSON 0 abc\n");
+    let schema = fixture::schema();
+    let genesis = Chain::begin(Uuid::nil(), &schema, &Author::default(), Moment::default())
+        .unwrap()
+        .1;
+    assert!(matches!(
+        nonnet_store::create(&path, &schema, &genesis),
+        Err(OpenError::Exists { .. })
+    ));
+}
+
+#[test]
+fn the_files_are_for_their_owner_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut model = Model::create(&path);
+    let mut opened = open(&path).unwrap();
+    model.append(&mut opened.log, 3);
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            entry.path()
+        );
+    }
+}
+
+#[test]
+fn a_second_server_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    Model::create(&path);
+    let opened = open(&path).unwrap();
+    let error = open(&path).unwrap_err().to_string();
+    let expected = format!(
+        "{} is in use by another server, process {}",
+        path.display(),
+        std::process::id()
+    );
+    assert_eq!(error, expected);
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert!(matches!(open(&link), Err(OpenError::InUse { .. })));
+    drop(opened);
+    open(&link).unwrap();
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    Model::create(&path);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    drop(connection);
+    let error = open(&path).unwrap_err().to_string();
+    assert!(
+        error.ends_with("a.db has format 2; this version reads up to 1: use a newer nonnet"),
+        "{error}"
+    );
+    assert!(matches!(Reader::open(&path), Err(OpenError::TooNew { .. })));
+}
+
+#[test]
+fn an_append_after_another_record_is_a_conflict_that_tells_what_came_between() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut model = Model::create(&path);
+    let mut log = open(&path).unwrap().log;
+    let before = model.chain.head();
+    let between = [model.next(), model.next()];
+    log.append(&between, before, true).unwrap();
+    let Err(AppendError::Conflict { head, between: told }) = log.append(&[model.next()], before, true) else {
+        panic!("no conflict");
+    };
+    assert_eq!((head, told.as_slice()), (between[1].head(), &between[..]));
+}
+
+#[test]
+fn a_reader_sees_and_verifies_what_a_server_writes_and_leaves_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut model = Model::create(&path);
+    let mut opened = open(&path).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    for _ in 0..3 {
+        model.append(&mut opened.log, 300);
+        materialise(&mut opened.log);
+        assert_eq!(reader.head().unwrap(), Some(model.chain.head()));
+        assert_eq!(reader.verify(|_| ()).unwrap().head(), Some(model.chain.head()));
+    }
+    let seqs: Vec<u64> = reader.records(10..=700).map(|record| record.unwrap().seq).collect();
+    assert_eq!(seqs, (10..=700).collect::<Vec<_>>());
+    drop(reader);
+    drop(opened);
+    let reader = Reader::open(&path).unwrap();
+    let record = reader.records(5..=5).next().unwrap().unwrap();
+    assert_eq!(Header::decode(&record.header).unwrap().seq, 5);
+    assert_eq!(reader.verify(|_| ()).unwrap().records(), 901);
+}
+
+#[test]
+fn an_edited_record_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut model = Model::create(&path);
+    let mut log = open(&path).unwrap().log;
+    model.append(&mut log, 20);
+    materialise(&mut log);
+    drop(log);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute("UPDATE log SET body = x'00' WHERE seq = 7", ())
+        .unwrap();
+    drop(connection);
+    for error in [
+        open(&path).unwrap_err(),
+        Reader::open(&path).unwrap().verify(|_| ()).unwrap_err(),
+    ] {
+        let OpenError::Damaged {
+            damage: Damage::Record(fault),
+            ..
+        } = error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!((fault.seq, fault.kind), (7, FaultKind::EditedBody));
+    }
+}
+
+#[test]
+fn an_edited_and_a_removed_row_are_found() {
+    for (statement, expected) in [
+        ("UPDATE row SET fields = x'00'", "its checksum is wrong"),
+        (
+            "DELETE FROM row WHERE uuid = (SELECT uuid FROM row LIMIT 1)",
+            "the rows are not those that were written",
+        ),
+        (
+            "DELETE FROM setting WHERE name = 'rows'",
+            "the setting rows is missing or wrong",
+        ),
+        (
+            "UPDATE setting SET datum = '{}' WHERE name = 'schema'",
+            "the setting schema is missing or wrong",
+        ),
+        (
+            "CREATE TRIGGER t AFTER INSERT ON log BEGIN SELECT 1; END",
+            "the definition of t is not ours",
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut model = Model::create(&path);
+        let mut log = open(&path).unwrap().log;
+        model.append(&mut log, 20);
+        materialise(&mut log);
+        drop(log);
+        rusqlite::Connection::open(&path)
+            .unwrap()
+            .execute(statement, ())
+            .unwrap();
+        let error = open(&path).unwrap_err().to_string();
+        assert!(error.contains(expected), "{statement}: {error}");
+    }
+}
+
+#[test]
+fn an_older_copy_of_the_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut model = Model::create(&path);
+    let mut log = open(&path).unwrap().log;
+    model.append(&mut log, 5);
+    drop(log);
+    let old = std::fs::read(&path).unwrap();
+    let mut log = open(&path).unwrap().log;
+    model.append(&mut log, 5);
+    drop(log);
+    std::fs::write(&path, &old).unwrap();
+    let error = open(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("record 5: the log ends here, but record 10 was acknowledged"),
+        "{error}"
+    );
+    std::fs::remove_file(directory.path().join("a.db.head")).unwrap();
+    assert_eq!(open(&path).unwrap().chain.head().seq, 5);
+}
+
+#[test]
+fn one_hundred_thousand_rows_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut model = Model::create(&path);
+    let mut log = open(&path).unwrap().log;
+    for chunk in 0..100_u128 {
+        let expected = model.chain.head();
+        let uuids = (0..1000)
+            .map(|at| Uuid::from_u128((chunk * 1000 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)));
+        let changes = uuids
+            .map(|uuid| (TableIndex(1), uuid, Some(model.row(TableIndex(1), uuid))))
+            .collect();
+        let record = model.record(changes);
+        log.append(&[record], expected, false).unwrap();
+    }
+    materialise(&mut log);
+    drop(log);
+    let start = Instant::now();
+    let opened = open(&path).unwrap();
+    eprintln!(
+        "100000 rows opened in {:?}, {} records replayed",
+        start.elapsed(),
+        opened.replayed
+    );
+    assert_eq!(opened.rows.len(), 100_000);
+}
+
+/// The child of the test below: appends until it is killed, and prints each record that is acknowledged.
+#[test]
+fn child_that_is_killed() {
+    let Ok(path) = std::env::var("NONNET_STORE_CHILD") else {
+        return;
+    };
+    let path = std::path::Path::new(&path);
+    let mut opened = open(path).unwrap();
+    let mut model = Model::create(&path.with_extension("model"));
+    model.chain = opened.chain;
+    loop {
+        let expected = model.chain.head();
+        let uuid = Uuid::from_u128(u128::from(expected.seq) << 64 | 1);
+        let row = model.row(TableIndex(0), uuid);
+        let record = model.record(vec![(TableIndex(0), uuid, Some(row))]);
+        let head = opened
+            .log
+            .append(&[record], expected, expected.seq.is_multiple_of(2))
+            .unwrap();
+        println!("acknowledged {}", head.seq);
+        if head.seq.is_multiple_of(7) {
+            opened.log.maintain(true).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_it_acknowledged() {
+    use std::io::{BufRead, BufReader};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    Model::create(&path);
+    for round in 0..20 {
+        let _ = std::fs::remove_file(path.with_extension("model"));
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_is_killed", "--nocapture"])
+            .env("NONNET_STORE_CHILD", &path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let numbers = lines
+            .map_while(Result::ok)
+            .filter_map(|line| Some(line.rsplit_once("acknowledged ")?.1.parse::<u64>().unwrap()));
+        let mut last = 0;
+        for (count, number) in numbers.enumerate() {
+            last = number;
+            if count == 5 + round * 3 {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        let opened = open(&path).unwrap();
+        assert!(
+            opened.chain.head().seq >= last && last > 0,
+            "{last} {:?}",
+            opened.chain.head()
+        );
+        assert_eq!(opened.rows.len() as u64, opened.chain.head().seq);
+        Reader::open(&path).unwrap().verify(|_| ()).unwrap();
+    }
+}
