@@ -19,8 +19,8 @@ pub struct Credentials {
     pub pid: u32,
 }
 
-/// The other end of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The other end of a session. By default, nothing is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// The remote that accepted it, in OVS syntax (`punix:/run/nonnet.db.sock`, `ptcp:6640`).
     pub remote: EcoString,
