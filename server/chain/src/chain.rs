@@ -194,6 +194,34 @@ impl Chain {
         self.add(Kind::Transaction, author, request, moment, flags, body)
     }
 
+    /// Adds the record of a new schema, with what it brought: `rows` in any order, each once. A column that it added is absent before,
+    /// one that it dropped absent after; the rows of a dropped table are deleted.
+    ///
+    /// # Errors
+    /// [`RecordTooLarge`]; the chain is then as it was.
+    pub fn convert(
+        &mut self,
+        author: &Author,
+        request: &Request,
+        moment: Moment,
+        mut rows: Vec<RowDelta>,
+        schema: &DatabaseSchema,
+    ) -> Result<Record, RecordTooLarge> {
+        rows.sort_unstable_by(|a, b| (&a.table, a.uuid).cmp(&(&b.table, b.uuid)));
+        let text = schema.to_text();
+        let before = std::mem::replace(&mut self.schema_hash, schema_hash(&text));
+        let body = Body {
+            schema: Some(text.into()),
+            rows,
+            ..Body::default()
+        };
+        let record = self.add(Kind::Schema, author, request, moment, Flags::default(), body);
+        if record.is_err() {
+            self.schema_hash = before;
+        }
+        record
+    }
+
     fn add(
         &mut self,
         kind: Kind,

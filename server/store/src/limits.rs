@@ -24,16 +24,16 @@ pub(crate) const SYNC_DELAY: Duration = Duration::from_millis(100);
 pub(crate) const IDLE_DELAY: Duration = Duration::from_millis(30);
 
 /// Records that the rows may lag behind under load; what a start replays at most, apart from one group.
-pub(crate) const LAG_RECORDS_MAX: u64 = 16_384;
+pub(crate) const LAG_RECORDS_MAX: u64 = 65_536;
 
 /// Bytes of records that the rows may lag behind under load, for the same reason.
 pub(crate) const LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Records that are brought into the rows in one go: what a commit may have to wait for.
-pub(crate) const MATERIALISED_RECORDS_MAX: u64 = 2048;
+pub(crate) const MATERIALISED_RECORDS_MAX: u64 = 512;
 
 /// Bytes of records that are brought into the rows in one go, for the same reason.
-pub(crate) const MATERIALISED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+pub(crate) const MATERIALISED_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Bytes of write-ahead log at which an idle writer moves it into the file.
 pub(crate) const CHECKPOINT_IDLE_BYTES: u64 = 1024 * 1024;

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use nonnet_chain::{Body, Head, Header, Record, RecordHash};
+use nonnet_chain::{Body, Head, Header, Kind, Record, RecordHash};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use crate::head_file::HeadFile;
@@ -148,6 +148,9 @@ impl SqliteLog {
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut state = self.rows;
         let (changed, bytes) = changed_rows(&transaction, &mut state)?;
+        if state.seq == self.rows.seq {
+            return Err(Stop::Damage(format!("record {} is missing", state.seq + 1)));
+        }
         rows::write_rows(&transaction, &changed, &mut state)?;
         state.write(&transaction)?;
         transaction.commit()?;
@@ -249,7 +252,10 @@ impl Log for SqliteLog {
     }
 
     fn maintain(&mut self, idle: bool) -> Result<bool, AppendError> {
-        if self.rows.seq < self.head.seq && (idle || self.is_lagging()) {
+        if idle && self.rows.seq < self.head.seq {
+            self.materialise()?;
+        }
+        while self.is_lagging() {
             self.materialise()?;
         }
         let checkpoint_bytes = if idle {
@@ -264,14 +270,24 @@ impl Log for SqliteLog {
     }
 }
 
-/// Inserts records into the log.
+/// Inserts records into the log; the schema that one of them brings is then the one in force.
 pub(crate) fn insert_records(connection: &Connection, batch: &[Record]) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached("INSERT INTO log VALUES (?, ?, ?, ?)")?;
     for record in batch {
         let header = record.header.encode();
         insert.execute((record.header.seq as i64, record.hash.0, &header[..], &record.body[..]))?;
+        if let Some(schema) = brought_schema(record) {
+            connection.execute(
+                "INSERT OR REPLACE INTO setting VALUES ('schema', ?)",
+                (schema.as_str(),),
+            )?;
+        }
     }
     Ok(())
+}
+
+fn brought_schema(record: &Record) -> Option<ecow::EcoString> {
+    matches!(record.header.kind, Kind::Genesis | Kind::Schema).then(|| record.decode_body().ok()?.schema)?
 }
 
 /// Makes the names in the directory of `path` survive a loss of power.

@@ -10,8 +10,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use fixture::{Model, materialise};
-use nonnet_chain::{Author, Chain, FaultKind, Header, Moment};
-use nonnet_schema::{TableIndex, Uuid};
+use nonnet_chain::{Author, Chain, ColumnDelta, DatumChange, FaultKind, Header, Moment, Request, RowDelta, RowOp};
+use nonnet_schema::{DatabaseSchema, Datum, TableIndex, Uuid};
 use nonnet_store::{AppendError, Damage, Log, OpenError, Reader, open};
 
 #[test]
@@ -50,7 +50,7 @@ fn a_missing_file_is_told_from_a_bad_one() {
         .unwrap()
         .1;
     assert!(matches!(
-        nonnet_store::create(&path, &schema, &genesis),
+        nonnet_store::create(&path, &genesis),
         Err(OpenError::Exists { .. })
     ));
 }
@@ -261,6 +261,51 @@ fn one_hundred_thousand_rows_open() {
         opened.replayed
     );
     assert_eq!(opened.rows.len(), 100_000);
+}
+
+#[test]
+fn a_new_schema_is_in_force_with_the_record_that_brings_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut model = Model::create(&path);
+    let mut log = open(&path).unwrap().log;
+    let expected = model.chain.head();
+    let uuid = Uuid::from_u128(1);
+    let row = model.row(TableIndex(1), uuid);
+    let inserted = model.record(vec![(TableIndex(1), uuid, Some(row))]);
+    let text = model
+        .schema
+        .to_text()
+        .replace(r#""address":"#, r#""mac":{"type":"string"},"address":"#);
+    let schema = DatabaseSchema::from_text(&text).unwrap();
+    let change = DatumChange::Whole {
+        old: None,
+        new: Some(Datum::scalar("aa:bb")),
+    };
+    let columns = vec![ColumnDelta {
+        column: "mac".into(),
+        change,
+    }];
+    let rows = vec![RowDelta {
+        table: "port".into(),
+        uuid,
+        op: RowOp::Modify,
+        columns,
+    }];
+    let (author, request) = (Author::default(), Request::default());
+    let converted = model
+        .chain
+        .convert(&author, &request, Moment::default(), rows, &schema)
+        .unwrap();
+    log.append(&[inserted, converted], expected, true).unwrap();
+    drop(log);
+    for replayed in [2, 0] {
+        let mut opened = open(&path).unwrap();
+        assert_eq!((opened.replayed, &opened.schema), (replayed, &schema));
+        assert_eq!(opened.rows[0].fields[3], Datum::scalar("aa:bb"));
+        materialise(&mut opened.log);
+    }
+    Reader::open(&path).unwrap().verify(|_| ()).unwrap();
 }
 
 /// The child of the test below: appends until it is killed, and prints each record that is acknowledged.
