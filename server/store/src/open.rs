@@ -50,12 +50,12 @@ pub struct StoredRow {
     pub fields: Vec<Datum>,
 }
 
-/// Makes the database file at `path`, with `genesis`, which holds the schema, as its first record; see
-/// [`Chain::begin`]. All of it or nothing.
+/// Makes the database file at `path`, with `genesis`, which was begun with that schema, as its first
+/// record; see [`Chain::begin`]. All of it or nothing.
 ///
 /// # Errors
 /// [`OpenError::Exists`] where there is a file that is not empty.
-pub fn create(path: &Path, genesis: &Record) -> Result<(), OpenError> {
+pub fn create(path: &Path, schema: &DatabaseSchema, genesis: &Record) -> Result<(), OpenError> {
     let path = resolved(path)?;
     let _lock = Lock::take(&path)?;
     if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) {
@@ -83,7 +83,7 @@ pub fn create(path: &Path, genesis: &Record) -> Result<(), OpenError> {
         .mode(0o600)
         .open(&new_path)
         .map_err(io("make"))?;
-    fill(&new_path, genesis).map_err(OpenError::sqlite(&new_path, "write to"))?;
+    fill(&new_path, schema, genesis).map_err(OpenError::sqlite(&new_path, "write to"))?;
     file.sync_all().map_err(io("sync"))?;
     std::fs::rename(&new_path, &path).map_err(OpenError::io(&path, "make"))?;
     sync_directory(&path)
@@ -196,10 +196,11 @@ fn resolved(path: &Path) -> Result<PathBuf, OpenError> {
     Ok(parent.canonicalize().map_err(OpenError::io(parent, "open"))?.join(name))
 }
 
-fn fill(path: &Path, genesis: &Record) -> rusqlite::Result<()> {
+fn fill(path: &Path, schema: &DatabaseSchema, genesis: &Record) -> rusqlite::Result<()> {
     let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let transaction = connection.transaction()?;
     layout::make(&transaction)?;
+    transaction.execute("INSERT INTO setting VALUES ('schema', ?)", (schema.to_text(),))?;
     RowsState::default().write(&transaction)?;
     insert_records(&transaction, std::slice::from_ref(genesis))?;
     transaction.commit()?;

@@ -197,7 +197,8 @@ impl SqliteLog {
     }
 
     fn is_lagging(&self) -> bool {
-        self.head.seq - self.rows.seq.min(self.head.seq) > LAG_RECORDS_MAX || self.lag_bytes > LAG_BYTES_MAX
+        let lag_records = self.head.seq.saturating_sub(self.rows.seq);
+        lag_records > LAG_RECORDS_MAX || (lag_records > 0 && self.lag_bytes > LAG_BYTES_MAX)
     }
 }
 
@@ -287,7 +288,7 @@ pub(crate) fn insert_records(connection: &Connection, batch: &[Record]) -> rusql
 }
 
 fn brought_schema(record: &Record) -> Option<ecow::EcoString> {
-    matches!(record.header.kind, Kind::Genesis | Kind::Schema).then(|| record.decode_body().ok()?.schema)?
+    (record.header.kind == Kind::Schema).then(|| record.decode_body().ok()?.schema)?
 }
 
 /// Makes the names in the directory of `path` survive a loss of power.

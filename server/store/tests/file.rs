@@ -50,7 +50,7 @@ fn a_missing_file_is_told_from_a_bad_one() {
         .unwrap()
         .1;
     assert!(matches!(
-        nonnet_store::create(&path, &genesis),
+        nonnet_store::create(&path, &schema, &genesis),
         Err(OpenError::Exists { .. })
     ));
 }
