@@ -408,6 +408,11 @@ impl<'a> Planner<'a> {
         if leaves {
             return Ok(());
         }
+        // Pairs of ours have one end on the host. This one's is gone, and the event that the other is gone too is on its way.
+        let gone = other.peer.is_none_or(|index| host.link_at(index).is_none());
+        if gone && self.want.mark().is_ours(other.group) {
+            return Err(Verdict::Unread(eco_format!("{} in {} is going", veth.peer, veth.netns)));
+        }
         Err(Verdict::Conflict(eco_format!(
             "{} already has a link named {}",
             veth.netns,
@@ -694,7 +699,8 @@ impl<'a> Planner<'a> {
         let wanted: BTreeSet<Route> = veth.routes.iter().map(Route::settled).collect();
         let mut present = BTreeSet::new();
         if let Some((namespace, link)) = end.have {
-            for have in namespace.routes(Some(link.index)) {
+            let through_none = namespace.routes(None).filter(|have| wanted.contains(&have.route));
+            for have in namespace.routes(Some(link.index)).chain(through_none) {
                 if wanted.contains(&have.route) {
                     present.insert(have.route.clone());
                 } else if have.protocol == PROTOCOL {

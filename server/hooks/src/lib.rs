@@ -1,5 +1,8 @@
 //! Rows to wanted kernel objects to plans.
 //!
+//! - [`commit`]: the rules of `OpNonNet` inside a transaction; [`ipam`] chooses addresses there.
+//! - [`tables`]: one file per table, its columns and what its rows want; [`compile`] asks those that a commit concerns.
+//! - [`status`]: what becomes of rows, as columns.
 //! - [`object`]: what rows want, as plain values.
 //! - [`mirror`]: what the kernel has.
 //! - [`diff`]: the comparison; it gives a [`plan::Plan`].
@@ -7,13 +10,22 @@
 //!
 //! This crate never talks to a kernel, reads a clock, draws a random number or waits: time, seeds and observations arrive as values.
 
+pub mod address;
+pub mod commit;
+pub mod compile;
 pub mod diff;
+pub mod fault;
+pub mod ipam;
 pub mod limits;
+pub mod link;
 pub mod mirror;
 pub mod model;
 pub mod name;
 pub mod object;
 pub mod plan;
 pub mod reconcile;
+pub mod referrers;
 pub mod report;
+pub mod status;
+pub mod tables;
 pub mod want;

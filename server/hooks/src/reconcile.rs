@@ -15,7 +15,7 @@ use crate::diff::{self, Verdict};
 use crate::limits::{CONTENDED_WINDOW_MS, HEALS_MAX, OBJECTS_PER_PLAN_MAX, RESYNC_MS, RETRY_MS_MAX, RETRY_MS_MIN};
 use crate::mirror::{Change, Mirror, NamespaceId, Observation, Touched};
 use crate::object::{NetnsRef, Object, ObjectKey, Owner, Wanted};
-use crate::plan::{Outcome, Plan};
+use crate::plan::{Operation, Outcome, Plan, Step};
 use crate::report::{Event, EventKind, Facts, Report, State};
 use crate::want::{Mark, Resolution, Want};
 
@@ -198,6 +198,8 @@ struct Row {
     cfg: u64,
     keys: BTreeSet<ObjectKey>,
     says: Option<(State, EcoString)>,
+    /// Whether it counts as not working: everything was tried, and it is not as wanted.
+    bad: bool,
     reported: Option<Report>,
 }
 
@@ -288,7 +290,7 @@ impl Reconciler {
             Desired::Invalid(reason) => (vec![], Some((State::Failed, reason))),
             Desired::Gone => {
                 self.release(now_ms, cfg, &owner, before);
-                self.bad_rows -= usize::from(row.reported.is_some_and(|report| is_bad(report.state)));
+                self.bad_rows -= usize::from(row.bad);
                 self.stale_rows.remove(&owner);
                 return;
             }
@@ -583,6 +585,10 @@ impl Reconciler {
                 return true;
             }
             Verdict::Unread(reason) => {
+                if item.state == State::Converged && !self.heals(now_ms, key, &mut item, reason) {
+                    self.put(key.clone(), item);
+                    return true;
+                }
                 item.state = State::Pending;
                 item.error = Some(reason.clone());
                 false
@@ -667,7 +673,8 @@ impl Reconciler {
         if item.ran {
             self.unseen(now_ms, key, item, &first);
         }
-        if item.cause == Cause::Start {
+        let read = |step: &Step| matches!(step.operation, Operation::Sysctl { was: None, .. });
+        if item.cause == Cause::Start && !plan.steps.iter().filter(|step| step.object == *key).all(read) {
             // What is not as wanted at the start is not adopted but made.
             item.cause = Cause::Row;
         }
@@ -764,14 +771,15 @@ impl Reconciler {
         for owner in std::mem::take(&mut self.stale_rows) {
             let Some(row) = self.rows.get(&owner) else { continue };
             let report = self.report(&owner, row);
+            let unsettled = |key: &ObjectKey| self.items.get(key).is_some_and(|item| item.unsettled.is_some());
+            let under_way = report.state == State::Pending && row.keys.iter().any(unsettled);
+            let bad = report.state != State::Converged && !under_way;
+            let Some(row) = self.rows.get_mut(&owner) else { continue };
+            self.bad_rows = self.bad_rows + usize::from(bad) - usize::from(std::mem::replace(&mut row.bad, bad));
             if row.reported.as_ref() == Some(&report) {
                 continue;
             }
-            let before = row.reported.as_ref().is_some_and(|r| is_bad(r.state));
-            self.bad_rows = self.bad_rows + usize::from(is_bad(report.state)) - usize::from(before);
-            if let Some(row) = self.rows.get_mut(&owner) {
-                row.reported = Some(report.clone());
-            }
+            row.reported = Some(report.clone());
             self.out.push(Output::Report(report));
         }
         let cur_cfg = self

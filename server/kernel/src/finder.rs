@@ -20,6 +20,9 @@ use crate::netns::{Netns, has_ended};
 /// Where `ip netns` keeps its names.
 const NAMES: &str = "/run/netns";
 
+/// Where that place itself appears, with the first name.
+const NAMES_PARENT: &str = "/run";
+
 /// What a reference stands for.
 #[derive(Debug)]
 pub(crate) enum Found {
@@ -34,6 +37,7 @@ pub(crate) enum Found {
 pub(crate) struct Finder {
     watched: BTreeMap<NetnsRef, Watched>,
     names: Option<Inotify>,
+    parent_only: bool,
     containers: Containers,
     next_look: Instant,
 }
@@ -63,6 +67,7 @@ impl Finder {
         Self {
             watched: BTreeMap::new(),
             names: None,
+            parent_only: true,
             containers: Containers::new(),
             next_look: now,
         }
@@ -84,33 +89,38 @@ impl Finder {
         self.names.as_ref().map(AsFd::as_fd)
     }
 
-    /// Starts to listen for names of namespaces, once there is a place for them. Gives whether it began just now.
+    /// Starts to listen for names of namespaces, or for the place where they will be. Gives whether it began just now.
     pub(crate) fn listen(&mut self) -> bool {
         if self.names.is_some() {
             return false;
         }
-        self.names = listen().ok();
+        let names = listen(NAMES).ok();
+        self.parent_only = names.is_none();
+        self.names = names.or_else(|| listen(NAMES_PARENT).ok());
         self.names.is_some()
     }
 
-    /// Takes in that names changed: those that are concerned are looked at now. `false` when the place itself is gone and
-    /// the descriptor with it.
+    /// Takes in that names changed: those that are concerned are looked at now. `false` when the place itself came or went, and
+    /// the descriptor is closed.
     pub(crate) fn names_changed(&mut self, now: Instant) -> bool {
         let mut lost = false;
-        if let Some(names) = &self.names {
-            for event in names.read_events().unwrap_or_default() {
-                lost |= event
-                    .mask
-                    .intersects(AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_DELETE_SELF);
-                let changed = event.name.as_ref().and_then(|name| name.to_str());
-                for (netns, watched) in &mut self.watched {
-                    if name_of(netns).is_some_and(|name| changed.is_none_or(|changed| changed == name)) {
-                        watched.provisional = true;
-                    }
-                }
+        for event in self
+            .names
+            .as_ref()
+            .and_then(|names| names.read_events().ok())
+            .unwrap_or_default()
+        {
+            let changed = event.name.as_ref().and_then(|name| name.to_str());
+            lost |= event
+                .mask
+                .intersects(AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_DELETE_SELF);
+            lost |= self.parent_only && changed == Some("netns");
+            for (netns, watched) in &mut self.watched {
+                let concerned = name_of(netns).is_some_and(|name| changed.is_none_or(|changed| changed == name));
+                watched.provisional |= concerned || (lost && name_of(netns).is_some());
             }
+            self.next_look = now;
         }
-        self.next_look = now;
         if lost {
             self.names = None;
         }
@@ -263,7 +273,7 @@ fn missing(netns: &NetnsRef, error: &io::Error) -> EcoString {
     }
 }
 
-fn listen() -> nix::Result<Inotify> {
+fn listen(place: &str) -> nix::Result<Inotify> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     let events = AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_DELETE
@@ -271,6 +281,6 @@ fn listen() -> nix::Result<Inotify> {
         | AddWatchFlags::IN_MOVED_FROM
         | AddWatchFlags::IN_DELETE_SELF
         | AddWatchFlags::IN_ONLYDIR;
-    inotify.add_watch(NAMES, events)?;
+    inotify.add_watch(place, events)?;
     Ok(inotify)
 }

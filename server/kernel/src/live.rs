@@ -215,7 +215,7 @@ impl Live {
         dumps
     }
 
-    /// Looks for namespaces that came or went, and tells of them: first what is in them, then where they are.
+    /// Looks for namespaces that came or went, and tells of them: what is in a new one, where each is, and last what is observed no longer.
     fn look(&mut self) -> Result<(), Over> {
         if self.finder.listen() {
             self.listen_for_names();
@@ -224,30 +224,36 @@ impl Live {
         if found.is_empty() {
             return Ok(());
         }
-        let mut observed = Vec::new();
+        let (mut dumps, mut gone) = (Vec::new(), Vec::new());
         let mut resolved = Vec::new();
         for (netns, found) in found {
-            let resolution = self.found(&netns, found, &mut observed);
+            let resolution = self.found(&netns, found, &mut dumps, &mut gone);
             resolved.push((netns, resolution));
         }
         self.poll_processes();
-        self.tell(observed)?;
+        self.tell(dumps)?;
         for (netns, resolution) in resolved {
             self.send(Input::Resolved { netns, resolution })?;
         }
-        Ok(())
+        self.tell(gone)
     }
 
-    fn found(&mut self, netns: &NetnsRef, found: Found, observed: &mut Vec<Observation>) -> Resolution {
+    fn found(
+        &mut self,
+        netns: &NetnsRef,
+        found: Found,
+        dumps: &mut Vec<Observation>,
+        gone: &mut Vec<Observation>,
+    ) -> Resolution {
         let space = match found {
             Found::There(space) => space,
             Found::Missing(reason) => {
-                observed.extend(self.spaces.close(netns, None));
+                gone.extend(self.spaces.close(netns, None));
                 return Resolution::Absent(reason);
             }
         };
         let id = self.spaces.id(&space);
-        observed.extend(self.spaces.close(netns, Some(id)));
+        gone.extend(self.spaces.close(netns, Some(id)));
         if id == NamespaceId::Host && matches!(netns, NetnsRef::Lxc { .. }) {
             return Resolution::Absent(ecow::eco_format!(
                 "{netns} is the server's own: the container shares it"
@@ -258,7 +264,7 @@ impl Live {
                 if dump.is_some() {
                     self.poll_events(id);
                 }
-                observed.extend(dump);
+                dumps.extend(dump);
                 Resolution::Present(id)
             }
             Err(error) => Resolution::Absent(ecow::eco_format!("{netns} cannot be entered: {error}")),

@@ -128,10 +128,10 @@ fn what_somebody_else_made_stays_untouched() {
     sh("ip link add br9 type bridge && ip link set br9 up && ip addr add 192.0.2.1/24 dev br9");
     sh("ip netns add other && ip link add veth9 type veth peer name eth0 netns other && ip link set veth9 master br9");
     sh("ip link add vi0 type bridge && ip netns add c0");
-    let before = sh("ip -d -o link show br9; ip -d -o link show veth9; ip -d -o link show vi0; ip addr show br9");
+    let before = sh("ip -o link show br9; ip -o link show veth9; ip -o link show vi0; ip addr show br9");
     let mut lab = Lab::new(with_ports(1));
-    lab.until("conflict", |lab| lab.state(&owner("ports", 0)) == Some(State::Conflict));
-    assert_eq!(lab.progress, (1, 1));
+    lab.until("conflict", |lab| lab.progress == (1, 1));
+    assert_eq!(lab.state(&owner("ports", 0)), Some(State::Conflict));
     let error = lab.reports[&owner("ports", 0)].error.clone().unwrap();
     assert_eq!(error, "the name vi0 is taken by a bridge that is not nonnet's");
     let cfg = lab.commit(vec![
@@ -142,7 +142,7 @@ fn what_somebody_else_made_stays_untouched() {
     lab.converged(cfg);
     assert_eq!(
         before,
-        sh("ip -d -o link show br9; ip -d -o link show veth9; ip -d -o link show vi0; ip addr show br9")
+        sh("ip -o link show br9; ip -o link show veth9; ip -o link show vi0; ip addr show br9")
     );
     let cfg = lab.commit(with_ports(1));
     sh("ip link del vi0");
@@ -193,6 +193,7 @@ fn namespace_of_a_process_and_of_a_path_is_served() {
     sh(&format!("nsenter -t {pid} -n ping -c1 -W2 10.9.0.1"));
     let mut changed = veth(0, NetnsRef::Path(format!("/proc/{pid}/ns/net").into()));
     changed.peer = name("eth1");
+    changed.sysctls = [("ipv4/conf/eth1/rp_filter".into(), "0".into())].into();
     let cfg = lab.commit(vec![(owner("ports", 0), Desired::Objects(vec![Object::Veth(changed)]))]);
     lab.converged(cfg);
     assert_eq!(
@@ -214,7 +215,13 @@ fn restart_adopts_without_a_message_and_collects_the_rest() {
     drop(lab);
     let mut lab = Lab::new(with_ports(1));
     lab.converged(1);
-    assert_eq!(lab.operations, vec!["delete link vi1"]);
+    // What is below /proc/sys has no mark and no event: it is read by the step that would write it.
+    let messages: Vec<&String> = lab
+        .operations
+        .iter()
+        .filter(|operation| !operation.starts_with("write"))
+        .collect();
+    assert_eq!(messages, vec!["delete link vi1"]);
     assert_eq!(before, sh("ip -o link show vi0"));
     assert_eq!((lab.count(EventKind::Adopted), lab.count(EventKind::Collected)), (3, 1));
 }
@@ -249,7 +256,7 @@ fn lost_events_are_made_good_by_a_dump() {
     let mut lab = Lab::new(with_ports(1));
     lab.converged(1);
     // More events than the queues hold, while nobody reads: the thread waits for its inputs to be taken.
-    sh("for i in $(seq 1 400); do echo link add x$i type bridge; done | ip -batch -");
+    sh("ip link add x0 type bridge; for i in $(seq 1 2000); do echo link set x0 alias n$i; done | ip -batch -");
     sh("ip link del vi0");
     lab.until("healed", |lab| lab.count(EventKind::Healed) == 1);
     lab.feed(nonnet_hooks::reconcile::Input::Overrun);

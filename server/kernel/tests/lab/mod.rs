@@ -23,8 +23,8 @@ use nonnet_hooks::report::{Event, EventKind, Report, State};
 use nonnet_hooks::want::Mark;
 use nonnet_kernel::{Command, Inputs, Kernel};
 
-/// The patience of a test, far above what anything takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// The patience of a test: the kernel takes down the namespaces of other tests with its one lock held, for seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A reconciler over the kernel.
 pub(crate) struct Lab {
