@@ -18,6 +18,7 @@ pub(crate) fn identify(stream: &Stream, remote: EcoString) -> Peer {
         comm: EcoString::new(),
         unit: EcoString::new(),
         start_ticks: 0,
+        read_only: false,
     };
     match stream {
         Stream::Tcp(stream) => {

@@ -15,6 +15,9 @@ use crate::peer::SessionId;
 use crate::server::Server;
 use crate::session::Matter;
 
+/// What a lock method is answered with on a read-only session (ovsdb-server's words).
+const LOCKS_READ_ONLY: &str = "lock and unlock methods not allowed, DB server is read only.";
+
 /// What a method answers at once: the text of the result, or an error.
 type Answer = Result<String, ReplyError>;
 
@@ -45,6 +48,7 @@ impl Server {
             "get_schema" => self.get_schema(call),
             "get_server_id" => Ok(format!("\"{}\"", Atom::Uuid(self.id).to_message())),
             "echo" => Ok(json::to_text(&Value::Array(params))),
+            "lock" | "steal" | "unlock" if self.is_read_only(session) => Err(ReplyError::Text(LOCKS_READ_ONLY)),
             "lock" => self.lock(call, Mode::Wait),
             "steal" => self.lock(call, Mode::Steal),
             "unlock" => self.unlock(call),
@@ -52,6 +56,13 @@ impl Server {
             _ => Err(ReplyError::Text("unknown method")),
         };
         self.reply(session, &id, answer);
+    }
+
+    /// Whether the session may not write.
+    fn is_read_only(&self, session: SessionId) -> bool {
+        self.sessions
+            .get(&session)
+            .is_some_and(|session| session.peer.read_only)
     }
 
     /// Replies with what depends on no database.

@@ -34,4 +34,6 @@ pub struct Peer {
     pub unit: EcoString,
     /// Start time of the process in clock ticks since boot (`proc(5)`, stat field 22); 0 where unknown.
     pub start_ticks: u64,
+    /// Whether the remote lets its sessions read only: no operation that writes, no lock.
+    pub read_only: bool,
 }

@@ -79,9 +79,10 @@ impl Server {
             return Tried::Unchanged;
         };
         let locks = &self.locks;
+        let read_only = self.is_read_only(parked.session);
         let context = Context {
             elapsed_ms: now.monotonic_ms.saturating_sub(parked.since_ms),
-            read_only: false,
+            read_only,
             owns_lock: &|name| locks.is_owner(parked.session, name),
             sequence: served.sequence() + 1,
             hook: served.hook.as_deref(),
