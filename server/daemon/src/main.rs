@@ -5,8 +5,10 @@
 
 mod arguments;
 mod clock;
+mod controller;
 mod databases;
 mod network;
+mod reconcile;
 mod report;
 mod state;
 mod storage;
@@ -35,6 +37,9 @@ use crate::storage::Storage;
 
 /// The exit status where a file's content is wrong (`EX_DATAERR`, sysexits.h).
 const EXIT_DAMAGED: u8 = 65;
+
+/// The stack of the state thread: an unoptimised build takes about 1 MiB to print a message of the greatest depth.
+const STATE_STACK_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long sessions may take to read their last replies.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -85,7 +90,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
     let server = Server::new(seed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(arguments, remotes, clock, loaded, server))
+    runtime.block_on(serve(arguments, remotes, clock, loaded, server, entropy))
 }
 
 fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<Vec<Loaded>> {
@@ -103,6 +108,7 @@ async fn serve(
     clock: Clock,
     loaded: Vec<Loaded>,
     mut server: Server,
+    mut entropy: Entropy,
 ) -> anyhow::Result<()> {
     // From here on a signal means a clean stop.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -118,10 +124,13 @@ async fn serve(
         .map(|remote| listeners.start(remote))
         .collect::<Result<_, _>>()?;
     let (mut storages, mut places, mut greeting) = (Vec::new(), HashMap::new(), Vec::new());
+    let mut database_ids = HashMap::new();
     for (place, loaded) in loaded.into_iter().enumerate() {
         let name = loaded.database.schema().name.clone();
         greeting.push(format!("{name} in {}", loaded.path.display()));
-        server.add_database(loaded.database, loaded.chain, None, clock.now())?;
+        let hook = controller::hook_for(loaded.database.schema());
+        database_ids.insert(name.clone(), loaded.chain.db_id());
+        server.add_database(loaded.database, loaded.chain, hook, clock.now())?;
         storages.push(Storage::start(
             place,
             Box::new(loaded.log),
@@ -130,24 +139,28 @@ async fn serve(
         )?);
         places.insert(name, place);
     }
-    let state = State {
+    let started = controller::start(arguments, &mut server, &database_ids, clock, &mut entropy)?;
+    let mut state = State {
         server,
         clock,
         storages,
         places,
-        network: None,
+        network: started.link,
         sessions: HashMap::new(),
         fresh: HashMap::new(),
     };
+    state.carry_out(started.commands);
+    state.append_fresh();
     let (stop, stopped) = oneshot::channel();
     let sources = Sources {
         inbound,
         completions,
         stop: stopped,
     };
-    let thread = std::thread::Builder::new()
+    let builder = std::thread::Builder::new()
         .name("state".into())
-        .spawn(move || run_state(state, sources))?;
+        .stack_size(STATE_STACK_BYTES);
+    let thread = builder.spawn(move || run_state(state, sources))?;
     let remotes: Vec<String> = listening.iter().map(|listening| listening.remote.to_string()).collect();
     info!(
         "{} ready at {}; {}",

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ecow::EcoString;
 use nonnet_chain::Author;
-use nonnet_engine::{ChangeSet, Snapshot};
+use nonnet_engine::{ChangeSet, Database, Transaction};
+use nonnet_hooks::tables::Tables;
+use nonnet_hooks::tables::events::EventLog;
+use nonnet_sessions::Now;
 use tokio::sync::{Notify, mpsc};
 
 use crate::report::Reports;
@@ -18,6 +21,8 @@ const REPORTS_QUEUED_MAX: usize = 64;
 /// The state thread's end.
 pub(crate) struct NetworkLink {
     database: EcoString,
+    tables: Tables,
+    events: EventLog,
     changes: Changes,
     reports: mpsc::Receiver<Reports>,
 }
@@ -35,18 +40,21 @@ struct Shared {
 /// Changed rows, and all rows as they are now.
 pub(crate) struct Pending {
     pub(crate) changes: ChangeSet,
-    pub(crate) snapshot: Snapshot,
+    pub(crate) rows: Database,
     pub(crate) sequence: u64,
 }
 
 impl NetworkLink {
     /// A link for a database, with the other side's ends.
-    pub(crate) fn new(database: EcoString) -> (Self, Changes, mpsc::Sender<Reports>) {
+    pub(crate) fn new(database: &Database, tables: Tables) -> (Self, Changes, mpsc::Sender<Reports>) {
         let (sender, reports) = mpsc::channel(REPORTS_QUEUED_MAX);
         let changes = Changes::default();
+        let (name, events) = (database.schema().name.clone(), EventLog::new(&tables, database));
         (
             Self {
-                database,
+                database: name,
+                tables,
+                events,
                 changes: changes.clone(),
                 reports,
             },
@@ -58,6 +66,16 @@ impl NetworkLink {
     /// The database whose rows the kernel follows.
     pub(crate) fn database(&self) -> &EcoString {
         &self.database
+    }
+
+    /// Writes reports in a transaction of the server's own.
+    pub(crate) fn write(&mut self, reports: Reports, transaction: &mut Transaction<'_>, now: Now) {
+        reports.write(&self.tables, &mut self.events, transaction, now.moment.time_us / 1_000);
+    }
+
+    /// Reads the events anew after a transaction that was not applied.
+    pub(crate) fn forget_events(&mut self, database: &Database) {
+        self.events = EventLog::new(&self.tables, database);
     }
 
     /// True for that database.
@@ -75,7 +93,7 @@ impl NetworkLink {
     }
 
     /// Tells of changed rows.
-    pub(crate) fn changed(&self, changes: &Arc<ChangeSet>, snapshot: Snapshot, sequence: u64) {
+    pub(crate) fn changed(&self, changes: &Arc<ChangeSet>, rows: Database, sequence: u64) {
         let mut pending = self.changes.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = match pending.take() {
             Some(earlier) => earlier.changes.then(changes),
@@ -83,7 +101,7 @@ impl NetworkLink {
         };
         *pending = Some(Pending {
             changes,
-            snapshot,
+            rows,
             sequence,
         });
         drop(pending);

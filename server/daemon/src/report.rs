@@ -1,20 +1,68 @@
 //! What the kernel's side has to say about rows, put into their ephemeral columns.
 
-use nonnet_engine::Transaction;
-use nonnet_schema::{ColumnIndex, Datum, TableIndex, Uuid};
+use std::collections::{BTreeMap, VecDeque};
 
-/// New values of columns.
+use nonnet_engine::Transaction;
+use nonnet_hooks::limits::EVENTS_MAX;
+use nonnet_hooks::object::Owner;
+use nonnet_hooks::reconcile::Output;
+use nonnet_hooks::report::{Event, Report};
+use nonnet_hooks::status::{progress_columns, report_columns};
+use nonnet_hooks::tables::Tables;
+use nonnet_hooks::tables::events::EventLog;
+
+/// News of rows, the newest of each; never more than there are rows.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    /// Each with the row and the column it is for.
-    pub(crate) values: Vec<(TableIndex, Uuid, ColumnIndex, Datum)>,
+    rows: BTreeMap<Owner, Report>,
+    /// `cur_cfg` and `failed` of the host row.
+    progress: Option<(u64, usize)>,
+    events: VecDeque<Event>,
 }
 
 impl Reports {
-    /// Puts the values into the rows that still exist.
-    pub(crate) fn write(self, transaction: &mut Transaction<'_>) {
-        for (table, uuid, column, datum) in self.values {
-            transaction.set(table, uuid, column, datum);
+    /// Adds what a reconciler says; commands for the kernel are none of it.
+    pub(crate) fn add(&mut self, output: Output) {
+        match output {
+            Output::Report(report) => {
+                self.rows.insert(report.owner.clone(), report);
+            }
+            Output::Progress { cur_cfg, failed } => self.progress = Some((cur_cfg, failed)),
+            Output::Event(event) => {
+                if self.events.len() >= EVENTS_MAX {
+                    self.events.pop_front();
+                }
+                self.events.push_back(event);
+            }
+            Output::Run { .. } | Output::Watch(_) | Output::Unwatch(_) | Output::Dump => {}
+        }
+    }
+
+    /// True where there is nothing to tell.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.progress.is_none() && self.events.is_empty()
+    }
+
+    /// Puts everything into the rows that still exist; `time_ms` is since 1970.
+    pub(crate) fn write(self, tables: &Tables, events: &mut EventLog, transaction: &mut Transaction<'_>, time_ms: u64) {
+        for event in &self.events {
+            let cfg = event
+                .owner
+                .as_ref()
+                .and_then(|owner| self.rows.get(owner))
+                .map_or(0, |report| report.cfg);
+            events.record(tables, transaction, event, cfg, time_ms);
+        }
+        for report in self.rows.values() {
+            for write in report_columns(tables, transaction, report, time_ms) {
+                write.apply(transaction);
+            }
+        }
+        let host = transaction.rows(tables.host.this).next().map(|row| row.uuid());
+        if let (Some((cur_cfg, failed)), Some(host)) = (self.progress, host) {
+            for write in progress_columns(tables, host, cur_cfg, failed) {
+                write.apply(transaction);
+            }
         }
     }
 }

@@ -116,7 +116,8 @@ impl State {
         self.carry_out(commands);
     }
 
-    fn carry_out(&mut self, commands: Vec<Command>) {
+    /// Does what the sessions ask for.
+    pub(crate) fn carry_out(&mut self, commands: Vec<Command>) {
         let mut congested = Vec::new();
         for command in commands {
             match command {
@@ -157,7 +158,7 @@ impl State {
                     if let (Some(network), Some(rows)) = (&self.network, self.server.database(&database))
                         && network.follows(&database)
                     {
-                        network.changed(&changes, rows.snapshot(), sequence);
+                        network.changed(&changes, rows.clone(), sequence);
                     }
                 }
             }
@@ -168,7 +169,7 @@ impl State {
         }
     }
 
-    fn append_fresh(&mut self) {
+    pub(crate) fn append_fresh(&mut self) {
         for (place, fresh) in self.fresh.drain() {
             if let Some(storage) = self.storages.get_mut(place) {
                 storage.append(fresh.records, fresh.durable);
@@ -218,15 +219,20 @@ impl State {
 
     /// Puts what the kernel's side reports into the rows.
     fn report(&mut self, reports: Reports) {
-        let Some(network) = &self.network else {
+        let Some(network) = &mut self.network else {
             return;
         };
         let database = network.database().clone();
         let now = self.clock.now();
-        let write = |transaction: &mut Transaction<'_>| reports.write(transaction);
+        let write = |transaction: &mut Transaction<'_>| network.write(reports, transaction, now);
         match self.server.transact(&database, &NetworkLink::author(), now, write) {
             Ok(commands) => self.carry_out(commands),
-            Err(error) => warn!("{database}: the state of the rows could not be written: {error}"),
+            Err(error) => {
+                warn!("{database}: the state of the rows could not be written: {error}");
+                if let Some(rows) = self.server.database(&database) {
+                    network.forget_events(rows);
+                }
+            }
         }
     }
 

@@ -1,0 +1,135 @@
+//! The network controller of a server that has the database `OpNonNet`: its rules, its start, its task.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use ecow::EcoString;
+use nonnet_engine::{CommitHook, Entropy, Transaction};
+use nonnet_hooks::commit::NonnetHook;
+use nonnet_hooks::compile::Compiler;
+use nonnet_hooks::reconcile::{Heal, Input, Options, Reconciler};
+use nonnet_hooks::status::capabilities_column;
+use nonnet_hooks::tables::{Tables, host};
+use nonnet_hooks::want::Mark;
+use nonnet_kernel::Kernel;
+use nonnet_schema::{DatabaseSchema, Uuid};
+use nonnet_sessions::{Command, Server};
+use tracing::{info, warn};
+
+use crate::arguments::{Arguments, HealArgument, KernelArgument};
+use crate::clock::Clock;
+use crate::network::NetworkLink;
+use crate::reconcile::Reconciling;
+
+/// The database whose rows are a host's networks.
+const DATABASE: &str = "OpNonNet";
+
+/// The rules for a database: those of `OpNonNet` for the database of that name and schema, none for any other.
+pub(crate) fn hook_for(schema: &DatabaseSchema) -> Option<Box<dyn CommitHook>> {
+    if schema.name != DATABASE {
+        return None;
+    }
+    match NonnetHook::new(schema) {
+        Ok(hook) => Some(Box::new(hook)),
+        Err(mismatch) => {
+            warn!("{DATABASE} is served as it is, without effect on the kernel: {mismatch}");
+            None
+        }
+    }
+}
+
+/// What starting the controller gives.
+pub(crate) struct Started {
+    /// The state thread's link to the task; None where the kernel is left alone.
+    pub(crate) link: Option<NetworkLink>,
+    /// What the first commits ask for.
+    pub(crate) commands: Vec<Command>,
+}
+
+/// Completes the rows of `OpNonNet`, where it is served, and starts the task that makes them true.
+pub(crate) fn start(
+    arguments: &Arguments,
+    server: &mut Server,
+    database_ids: &HashMap<EcoString, Uuid>,
+    clock: Clock,
+    entropy: &mut Entropy,
+) -> anyhow::Result<Started> {
+    let mut started = Started {
+        link: None,
+        commands: Vec::new(),
+    };
+    let (Some(database), Some(database_id)) = (server.database(DATABASE), database_ids.get(DATABASE)) else {
+        return Ok(started);
+    };
+    let Ok(tables) = Tables::find(database.schema()) else {
+        return Ok(started);
+    };
+    let sequence = server.sequence(DATABASE).unwrap_or(0);
+    let next = if database.table(tables.host.this).is_empty() {
+        sequence + 1
+    } else {
+        sequence
+    };
+    started.commands = write(server, clock, |transaction| host::show_next(&tables, transaction, next))?;
+    if arguments.kernel == KernelArgument::Off {
+        return Ok(started);
+    }
+    let mark = Mark::of(database_id.as_bytes());
+    let (kernel, inputs) = Kernel::live(mark)?;
+    let words = kernel.capabilities().words();
+    started.commands.extend(write(server, clock, |transaction| {
+        show_capabilities(&tables, transaction, words);
+    })?);
+    let obstacle = kernel.capabilities().obstacle();
+    if let Some(obstacle) = &obstacle {
+        warn!("{obstacle}: rows are not made true, only compared with the kernel (--kernel observe)");
+    } else if arguments.kernel == KernelArgument::Observe {
+        info!("rows are not made true, only compared with the kernel");
+    }
+    let options = Options {
+        mark,
+        heal: match arguments.heal {
+            HealArgument::On => Heal::On,
+            HealArgument::Report => Heal::Report,
+            HealArgument::Off => Heal::Off,
+        },
+        observe_only: obstacle.is_some() || arguments.kernel == KernelArgument::Observe,
+        seed: entropy.uuid().as_u64_pair().0,
+    };
+    let database = server.database(DATABASE).context("the database is served")?;
+    let compiler = Compiler::new(database)?;
+    let start = Input::Wanted {
+        cfg: next,
+        changes: compiler.compile_all(database),
+    };
+    let (link, changes, reports) = NetworkLink::new(database, tables);
+    started.link = Some(link);
+    let reconciler = Reconciler::new(options);
+    tokio::spawn(
+        Reconciling {
+            kernel,
+            inputs,
+            changes,
+            reports,
+            compiler,
+            reconciler,
+            clock,
+            start,
+        }
+        .run(),
+    );
+    Ok(started)
+}
+
+fn write(server: &mut Server, clock: Clock, write: impl FnOnce(&mut Transaction<'_>)) -> anyhow::Result<Vec<Command>> {
+    let written = server.transact(DATABASE, &NetworkLink::author(), clock.now(), write);
+    written.with_context(|| format!("{DATABASE}: the row of the host"))
+}
+
+fn show_capabilities(tables: &Tables, transaction: &mut Transaction<'_>, words: Vec<EcoString>) {
+    let host = transaction.rows(tables.host.this).next().map(Arc::clone);
+    if let Some(host) = host {
+        capabilities_column(tables, host.uuid(), words).apply(transaction);
+    }
+}

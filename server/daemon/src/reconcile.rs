@@ -1,0 +1,72 @@
+//! The task between rows and kernel: it compiles what changed, drives the reconciler, and reports.
+//!
+//! The reconciler decides; here its inputs meet: commits, the kernel, the clock.
+
+use std::time::Duration;
+
+use nonnet_hooks::compile::Compiler;
+use nonnet_hooks::reconcile::{Input, Reconciler};
+use nonnet_kernel::{Command, Inputs, Kernel};
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::network::Changes;
+use crate::report::Reports;
+
+/// The kernel's side of the network link.
+pub(crate) struct Reconciling {
+    pub(crate) kernel: Kernel,
+    pub(crate) inputs: Inputs,
+    pub(crate) changes: Changes,
+    pub(crate) reports: mpsc::Sender<Reports>,
+    pub(crate) compiler: Compiler,
+    pub(crate) reconciler: Reconciler,
+    pub(crate) clock: Clock,
+    /// Every row at the start.
+    pub(crate) start: Input,
+}
+
+impl Reconciling {
+    /// Runs until the server has stopped. What is in the kernel stays there.
+    pub(crate) async fn run(mut self) {
+        let mut unsent = Reports::default();
+        let reports = self.reports.clone();
+        let start = std::mem::replace(&mut self.start, Input::Tick);
+        self.handle(start, &mut unsent);
+        loop {
+            let now_ms = self.clock.now().monotonic_ms;
+            let until_due = Duration::from_millis(self.reconciler.deadline_ms().saturating_sub(now_ms));
+            let input = tokio::select! {
+                // What is known goes out before more is learnt.
+                biased;
+                permit = reports.reserve(), if !unsent.is_empty() => {
+                    let Ok(permit) = permit else {
+                        return;
+                    };
+                    permit.send(std::mem::take(&mut unsent));
+                    continue;
+                }
+                pending = self.changes.take() => {
+                    let changes = self.compiler.compile(&pending.rows, &pending.changes);
+                    Input::Wanted { cfg: pending.sequence, changes }
+                }
+                input = self.inputs.recv() => match input {
+                    Some(input) => input,
+                    None => return,
+                },
+                () = tokio::time::sleep(until_due) => Input::Tick,
+            };
+            self.handle(input, &mut unsent);
+        }
+    }
+
+    /// Gives the reconciler an input, the kernel its commands, and keeps what is to be told.
+    fn handle(&mut self, input: Input, unsent: &mut Reports) {
+        for output in self.reconciler.handle(self.clock.now().monotonic_ms, input) {
+            match Command::from_output(output) {
+                Ok(command) => self.kernel.send(command),
+                Err(report) => unsent.add(report),
+            }
+        }
+    }
+}
