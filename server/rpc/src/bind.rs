@@ -77,7 +77,7 @@ pub enum ListenError {
 
 /// The file of a unix socket that this process made.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -85,7 +85,11 @@ pub(crate) struct SocketFile {
 
 impl SocketFile {
     /// Removes the file, unless another has taken its place.
-    pub(crate) fn remove(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The system's, `NotFound` where the file is gone already.
+    pub fn remove(&self) -> io::Result<()> {
         let found = fs::symlink_metadata(&self.path)?;
         if (found.dev(), found.ino()) == (self.device, self.inode) {
             fs::remove_file(&self.path)?;
@@ -95,7 +99,11 @@ impl SocketFile {
 }
 
 /// Listens on a unix socket; needs a tokio runtime.
-pub(crate) fn listen_unix(path: &Path) -> Result<(UnixListener, SocketFile), ListenError> {
+///
+/// # Errors
+///
+/// [`ListenError`] when the socket cannot be opened; nothing has changed then.
+pub fn listen_unix(path: &Path) -> Result<(UnixListener, SocketFile), ListenError> {
     let bytes = path.as_os_str().len();
     if bytes > SOCKET_PATH_BYTES_MAX {
         return Err(ListenError::PathTooLong {

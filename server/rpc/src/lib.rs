@@ -20,8 +20,9 @@ mod session;
 mod stream;
 mod writer;
 
-pub use bind::ListenError;
+pub use bind::{ListenError, SocketFile, listen_unix};
 pub use inbound::{Inbound, InboundReceiver, InboundSender, Weight, inbound_channel};
-pub use listeners::{Listeners, Listening};
+pub use listeners::{Attacher, Listeners, Listening};
 pub use outbox::{Job, Outbox, Payload};
+pub use peer::identify_unix;
 pub use remote::{Remote, RemoteError};

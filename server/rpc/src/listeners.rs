@@ -4,8 +4,9 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use ecow::EcoString;
 use nix::sys::socket::{setsockopt, sockopt::KeepAlive};
+use nonnet_sessions::Peer;
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, UnixListener, UnixStream},
     sync::Semaphore,
     task::JoinHandle,
     time::{sleep, timeout},
@@ -18,7 +19,7 @@ use crate::{
     limits::{ACCEPT_FAILURES_MAX, ACCEPT_PAUSE, LINGER, SESSIONS_MAX},
     refuse::refuse,
     remote::Remote,
-    session::{Common, serve},
+    session::{Common, serve, serve_peer},
     stream::Stream,
 };
 
@@ -29,6 +30,27 @@ pub struct Listening {
     pub remote: Remote,
     /// The port in use, on TCP; the kernel's choice where 0 was asked for.
     pub port: Option<u16>,
+}
+
+/// Brings in sessions whose clients some other listener of this process has accepted.
+#[derive(Clone)]
+pub struct Attacher {
+    common: Arc<Common>,
+    places: Arc<Semaphore>,
+}
+
+impl Attacher {
+    /// Serves a session over `stream` for `peer`, whoever holds the stream's other end; needs a tokio runtime. False where all
+    /// [`SESSIONS_MAX`] places are taken: nothing has happened then.
+    #[must_use]
+    pub fn attach(&self, stream: UnixStream, peer: Peer) -> bool {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return false;
+        };
+        let common = Arc::clone(&self.common);
+        tokio::spawn(serve_peer(Stream::Unix(stream), peer, common, place));
+        true
+    }
 }
 
 /// Listens on remotes and runs the sessions they accept. Its methods need a tokio runtime.
@@ -108,6 +130,14 @@ impl Listeners {
             file,
         });
         Ok(listening)
+    }
+
+    /// A handle for sessions that come from elsewhere than a remote; they end with [`stop`](Self::stop) like all others.
+    pub fn attacher(&self) -> Attacher {
+        Attacher {
+            common: Arc::clone(&self.common),
+            places: Arc::clone(&self.places),
+        }
     }
 
     /// The remotes being listened on, in the order they were started.

@@ -6,42 +6,49 @@ use std::fs;
 
 use ecow::EcoString;
 use nonnet_sessions::{Credentials, Peer};
+use tokio::net::UnixStream;
 
 use crate::stream::Stream;
 
-/// The peer of a socket accepted by the given remote.
-pub(crate) fn identify(stream: &Stream, remote: EcoString) -> Peer {
+/// The peer of a unix socket accepted by the given remote; for those that [attach](crate::Attacher::attach) sessions.
+pub fn identify_unix(stream: &UnixStream, remote: EcoString) -> Peer {
     let mut peer = Peer {
         remote,
-        address: EcoString::new(),
-        credentials: None,
-        comm: EcoString::new(),
-        unit: EcoString::new(),
-        start_ticks: 0,
-        read_only: false,
+        ..Peer::default()
     };
-    match stream {
-        Stream::Tcp(stream) => {
-            if let Ok(address) = stream.peer_addr() {
-                peer.address = EcoString::from(address.to_string());
-            }
-        }
-        Stream::Unix(stream) => {
-            if let Ok(found) = stream.peer_cred() {
-                // A peer outside of our pid namespace has no pid; 0 is nobody's.
-                let pid = found.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
-                peer.credentials = Some(Credentials {
-                    uid: found.uid(),
-                    gid: found.gid(),
-                    pid,
-                });
-                if pid != 0 {
-                    describe_process(pid, &mut peer);
-                }
-            }
-        }
-    }
+    describe_credentials(stream, &mut peer);
     peer
+}
+
+/// The peer of a socket accepted by the given remote.
+pub(crate) fn identify(stream: &Stream, remote: EcoString) -> Peer {
+    match stream {
+        Stream::Tcp(stream) => Peer {
+            remote,
+            address: stream
+                .peer_addr()
+                .map(|address| EcoString::from(address.to_string()))
+                .unwrap_or_default(),
+            ..Peer::default()
+        },
+        Stream::Unix(stream) => identify_unix(stream, remote),
+    }
+}
+
+fn describe_credentials(stream: &UnixStream, peer: &mut Peer) {
+    let Ok(found) = stream.peer_cred() else {
+        return;
+    };
+    // A peer outside of our pid namespace has no pid; 0 is nobody's.
+    let pid = found.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+    peer.credentials = Some(Credentials {
+        uid: found.uid(),
+        gid: found.gid(),
+        pid,
+    });
+    if pid != 0 {
+        describe_process(pid, peer);
+    }
 }
 
 fn describe_process(pid: u32, peer: &mut Peer) {

@@ -10,7 +10,7 @@ use std::{
 
 use ecow::EcoString;
 use nonnet_schema::Scanner;
-use nonnet_sessions::SessionId;
+use nonnet_sessions::{Peer, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
@@ -56,12 +56,18 @@ impl Common {
     }
 }
 
-/// Serves one session; the permit is its place among [`SESSIONS_MAX`](crate::limits::SESSIONS_MAX).
+/// Serves one session of a remote; the permit is its place among [`SESSIONS_MAX`](crate::limits::SESSIONS_MAX).
 pub(crate) async fn serve(stream: Stream, remote: EcoString, common: Arc<Common>, permit: OwnedSemaphorePermit) {
+    let peer = identify(&stream, remote);
+    serve_peer(stream, peer, common, permit).await;
+}
+
+/// Serves one session of a peer that is known already.
+pub(crate) async fn serve_peer(stream: Stream, peer: Peer, common: Arc<Common>, permit: OwnedSemaphorePermit) {
     let session = SessionId(common.next_id.fetch_add(1, Ordering::Relaxed));
     let outbox = Outbox::new();
     common.open().insert(session, outbox.clone());
-    let end = exchange(session, &stream, &remote, &common, &outbox).await;
+    let end = exchange(session, &stream, peer, &common, &outbox).await;
     outbox.end(end);
     common.open().remove(&session);
     match end {
@@ -77,9 +83,9 @@ pub(crate) async fn serve(stream: Stream, remote: EcoString, common: Arc<Common>
 }
 
 /// Reads and writes until either half is at its end.
-async fn exchange(session: SessionId, stream: &Stream, remote: &EcoString, common: &Common, outbox: &Outbox) -> End {
+async fn exchange(session: SessionId, stream: &Stream, peer: Peer, common: &Common, outbox: &Outbox) -> End {
     let inbound = &common.inbound;
-    let peer = identify(stream, remote.clone());
+    let remote = peer.remote.clone();
     if inbound
         .send(Inbound::Opened {
             session,
@@ -100,7 +106,7 @@ async fn exchange(session: SessionId, stream: &Stream, remote: &EcoString, commo
     };
     let reader = Reader {
         session,
-        remote,
+        remote: &remote,
         stream,
         outbox,
         inbound,
