@@ -29,3 +29,12 @@ pub const PROTOCOL: u8 = 110;
 
 /// The kernel's main routing table (`RT_TABLE_MAIN`).
 pub const ROUTE_TABLE_MAIN: u32 = 254;
+
+/// Addresses derived from a port's name before the next free one is taken: with half of them taken, one port in 256 gets there.
+pub const DERIVED_ADDRESSES_MAX: u8 = 8;
+
+/// The kernel's routing table of its own addresses (`RT_TABLE_LOCAL`).
+pub const ROUTE_TABLE_LOCAL: u32 = 255;
+
+/// Rows of table `events` at most, as its schema says: the oldest go first.
+pub const EVENTS_MAX: usize = 1_000;

@@ -1,0 +1,113 @@
+//! The rules of `OpNonNet` inside a transaction: what follows from rows is derived, what cannot be is refused.
+//!
+//! Order: ports of containers, networks, names, addresses; then the engine's own checks. A rule reads and writes rows through the transaction.
+//! It must never look at the kernel: what the kernel has may change, what a commit does may not.
+
+mod addresses;
+mod containers;
+mod names;
+mod subnets;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nonnet_engine::{CommitHook, RowChange, Transaction};
+use nonnet_schema::{DatabaseSchema, OvsdbError, TableIndex, Uuid};
+
+use crate::compile::is_read;
+use crate::fault::Fault;
+use crate::tables::{SchemaMismatch, Tables, bridges, host, networks, reference, routes};
+
+/// The rules of `OpNonNet`.
+#[derive(Debug)]
+pub struct NonnetHook {
+    tables: Tables,
+    /// The number that the transaction under way would get: a host row that it deletes comes back with it.
+    sequence: AtomicU64,
+}
+
+impl NonnetHook {
+    /// The rules for a database of this schema.
+    ///
+    /// # Errors
+    /// When the schema is not that of `OpNonNet`.
+    pub fn new(schema: &DatabaseSchema) -> Result<Self, SchemaMismatch> {
+        Ok(Self {
+            tables: Tables::find(schema)?,
+            sequence: AtomicU64::new(0),
+        })
+    }
+
+    fn check(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        let tables = &self.tables;
+        containers::derive(tables, transaction)?;
+        let changes: Vec<RowChange> = transaction
+            .changes()
+            .filter(|change| is_read(transaction.schema().table(change.table), change))
+            .collect();
+        check_rows(tables, &changes)?;
+        subnets::check(tables, transaction, &changes)?;
+        names::check(tables, transaction, &changes)?;
+        let ports = concerned_ports(tables, transaction, &changes);
+        addresses::settle(tables, transaction, &changes, &ports)?;
+        subnets::check_gateways(tables, transaction, &changes)
+    }
+}
+
+impl CommitHook for NonnetHook {
+    fn volatile_tables(&self, _schema: &DatabaseSchema) -> Vec<TableIndex> {
+        vec![self.tables.events.this]
+    }
+
+    fn begin(&self, transaction: &mut Transaction<'_>, sequence: u64) {
+        self.sequence.store(sequence, Ordering::Relaxed);
+        host::show_next(&self.tables, transaction, sequence);
+    }
+
+    fn prepare(&self, transaction: &mut Transaction<'_>) -> Result<(), OvsdbError> {
+        let schema = transaction.schema();
+        let persistent = transaction
+            .changes()
+            .any(|change| change.is_persistent(schema.table(change.table)));
+        if !persistent {
+            host::show_last(&self.tables, transaction);
+            return Ok(());
+        }
+        if transaction.row_count(self.tables.host.this) == 0 {
+            host::show_next(&self.tables, transaction, self.sequence.load(Ordering::Relaxed));
+        }
+        Ok(self.check(transaction)?)
+    }
+}
+
+/// The rules that a row keeps or breaks by itself.
+fn check_rows(tables: &Tables, changes: &[RowChange]) -> Result<(), Fault> {
+    for change in changes {
+        let Some(row) = &change.new else { continue };
+        if change.table == tables.bridges.this {
+            bridges::bridge(&tables.bridges, row)?;
+        } else if change.table == tables.networks.this {
+            networks::network(&tables.networks, row)?;
+        } else if change.table == tables.routes.this {
+            routes::route(&tables.routes, row)?;
+        }
+    }
+    Ok(())
+}
+
+/// The ports that changed, and those on networks that changed.
+fn concerned_ports(tables: &Tables, transaction: &Transaction<'_>, changes: &[RowChange]) -> BTreeSet<Uuid> {
+    let there = changes.iter().filter(|change| change.new.is_some());
+    let ports = there.clone().filter(|change| change.table == tables.ports.this);
+    let mut concerned: BTreeSet<Uuid> = ports.map(|change| change.uuid).collect();
+    // A network that is new has only ports that changed with it.
+    let networks = there.filter(|change| change.table == tables.networks.this && change.old.is_some());
+    let networks: BTreeSet<Uuid> = networks.map(|change| change.uuid).collect();
+    if !networks.is_empty() {
+        let on_it = |uuid: Option<Uuid>| uuid.is_some_and(|uuid| networks.contains(&uuid));
+        let ports = transaction.rows(tables.ports.this);
+        let ports = ports.filter(|row| on_it(reference(row, tables.ports.network)));
+        concerned.extend(ports.map(|row| row.uuid()));
+    }
+    concerned
+}

@@ -1,0 +1,189 @@
+//! What the reconciler reports becomes columns of rows.
+//!
+//! Takes reports and the rows as they are, gives the ephemeral columns to write. It must never touch a column that clients want something by.
+
+use ecow::{EcoString, eco_format};
+use nonnet_engine::Transaction;
+use nonnet_schema::{Atom, ColumnIndex, Datum, TableIndex, Uuid};
+
+use crate::report::{Report, State};
+use crate::tables::{Rows, Tables, bridges, lxc, networks, ports, reference, text_set};
+
+/// One column of one row, and what it is to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnWrite {
+    /// The row's table.
+    pub table: TableIndex,
+    /// The row.
+    pub uuid: Uuid,
+    /// The column.
+    pub column: ColumnIndex,
+    /// What it is to hold.
+    pub datum: Datum,
+}
+
+impl ColumnWrite {
+    /// Writes the column, where the row exists.
+    pub fn apply(self, transaction: &mut Transaction<'_>) {
+        transaction.set(self.table, self.uuid, self.column, self.datum);
+    }
+}
+
+/// The columns that tell of a row's state, at `time_ms` since 1970. A port of a container tells its container's row, too.
+pub fn report_columns(tables: &Tables, rows: &dyn Rows, report: &Report, time_ms: u64) -> Vec<ColumnWrite> {
+    let uuid = Uuid::from_u128(report.owner.uuid);
+    let (table, status, error) = match report.owner.table.as_str() {
+        bridges::Columns::NAME => (tables.bridges.this, tables.bridges.status, tables.bridges.error),
+        networks::Columns::NAME => (tables.networks.this, tables.networks.status, tables.networks.error),
+        ports::Columns::NAME => (tables.ports.this, tables.ports.status, tables.ports.error),
+        lxc::Columns::NAME => (tables.lxc.this, tables.lxc.status, tables.lxc.error),
+        _ => return Vec::new(),
+    };
+    let mut writes = Vec::new();
+    state_columns(
+        tables,
+        rows,
+        (table, uuid),
+        (status, error),
+        report,
+        time_ms,
+        &mut writes,
+    );
+    if table == tables.ports.this {
+        facts_columns(tables, uuid, report, &mut writes);
+        let port = rows.row(table, uuid);
+        if let Some(lxc) = port.and_then(|row| reference(row, tables.ports.lxc)) {
+            let of = (tables.lxc.this, lxc);
+            let columns = (tables.lxc.status, tables.lxc.error);
+            state_columns(tables, rows, of, columns, report, time_ms, &mut writes);
+        }
+    }
+    writes
+}
+
+/// The columns of the host row that tell how far the kernel has followed: of all commits up to `cur_cfg`, `failed` rows are not as wanted.
+pub fn progress_columns(tables: &Tables, host: Uuid, cur_cfg: u64, failed: usize) -> Vec<ColumnWrite> {
+    let integer = |number: u64| Datum::scalar(i64::try_from(number).unwrap_or(i64::MAX));
+    let columns = &tables.host;
+    let values = [
+        (columns.cur_cfg, integer(cur_cfg)),
+        (columns.failed, integer(failed as u64)),
+    ];
+    let write = |(column, datum)| ColumnWrite {
+        table: columns.this,
+        uuid: host,
+        column,
+        datum,
+    };
+    values.into_iter().map(write).collect()
+}
+
+/// The column of the host row that tells what this kernel can do.
+pub fn capabilities_column(
+    tables: &Tables,
+    host: Uuid,
+    capabilities: impl IntoIterator<Item = EcoString>,
+) -> ColumnWrite {
+    ColumnWrite {
+        table: tables.host.this,
+        uuid: host,
+        column: tables.host.capabilities,
+        datum: text_set(capabilities),
+    }
+}
+
+fn state_columns(
+    tables: &Tables,
+    rows: &dyn Rows,
+    (table, uuid): (TableIndex, Uuid),
+    (status, error): (ColumnIndex, ColumnIndex),
+    report: &Report,
+    time_ms: u64,
+    writes: &mut Vec<ColumnWrite>,
+) {
+    let Some(row) = rows.row(table, uuid) else { return };
+    let before = row.get(status);
+    let state = report.state.as_str();
+    let since = before
+        .get_str("since")
+        .filter(|_| before.get_str("state") == Some(state));
+    let since = since.map_or_else(|| rfc3339(time_ms), Into::into);
+    let mut pairs: Vec<(&str, EcoString)> = vec![
+        ("state", state.into()),
+        ("cfg", eco_format!("{}", report.cfg)),
+        ("since", since),
+        ("attempts", eco_format!("{}", report.attempts)),
+    ];
+    if table == tables.lxc.this {
+        let ignored = lxc::ignored(&tables.lxc, row);
+        if !ignored.is_empty() {
+            pairs.push(("ignored", ignored.join(",").into()));
+        }
+    }
+    let because = report.error.clone().filter(|_| report.state != State::Converged);
+    let values = [(status, Datum::string_map(pairs)), (error, Datum::optional(because))];
+    let write = |(column, datum)| ColumnWrite {
+        table,
+        uuid,
+        column,
+        datum,
+    };
+    writes.extend(values.into_iter().map(write));
+}
+
+fn facts_columns(tables: &Tables, uuid: Uuid, report: &Report, writes: &mut Vec<ColumnWrite>) {
+    let (columns, facts) = (&tables.ports, &report.facts);
+    let mac = facts.mac.map(|mac| EcoString::from(mac.to_string()));
+    let link_state = facts.up.map(|up| Atom::from(if up { "up" } else { "down" }));
+    let values = [
+        (columns.ifindex, Datum::optional(facts.ifindex.map(i64::from))),
+        (columns.mac_in_use, Datum::optional(mac)),
+        (
+            columns.addresses_in_use,
+            text_set(facts.addresses.iter().map(ToString::to_string)),
+        ),
+        (columns.link_state, Datum::optional(link_state)),
+    ];
+    let write = |(column, datum)| ColumnWrite {
+        table: columns.this,
+        uuid,
+        column,
+        datum,
+    };
+    writes.extend(values.into_iter().map(write));
+}
+
+/// A moment in milliseconds since 1970 as `2026-11-21T03:26:25.120Z` (RFC 3339).
+fn rfc3339(time_ms: u64) -> EcoString {
+    let (days, ms) = (time_ms / 86_400_000, time_ms % 86_400_000);
+    // Days in 400-year eras that begin on 1 March, so that a leap day is the last of its year.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+    eco_format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        ms % 1_000
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moment_prints_as_rfc_3339() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(rfc3339(1_795_231_585_120), "2026-11-21T03:26:25.120Z");
+    }
+}

@@ -1,0 +1,55 @@
+//! Linux bridges.
+
+use nonnet_engine::Row;
+
+use crate::fault::Fault;
+use crate::link::check_name;
+use crate::name::{LinkName, Mac};
+use crate::object::{Bridge, Object};
+use crate::reconcile::Desired;
+use crate::tables::{View, networks, number, text};
+
+super::columns!("bridges"; name, mac, mtu, stp, external_ids, status, error);
+
+pub(crate) const READ_BY_REFERRERS: &[&str] = &["name", "mtu"];
+pub(crate) const READ_BY_TARGETS: &[&str] = &[];
+
+pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
+    let this = view.tables.bridges.this;
+    let desired = bridge(&view.tables.bridges, row).map(|mut bridge| {
+        let on_it = view.referrers.of((this, row.uuid()), view.tables.networks.this);
+        bridge.ipv6 = on_it
+            .filter_map(|uuid| view.rows.row(view.tables.networks.this, uuid))
+            .any(|row| networks::has_ipv6(&view.tables.networks, row));
+        Desired::Objects(vec![Object::Bridge(bridge)])
+    });
+    desired.unwrap_or_else(|fault| Desired::Invalid(fault.to_string().into()))
+}
+
+/// The bridge that a row describes, as yet without IPv6.
+///
+/// Without a hardware address in the row it gets one derived from the row's UUID, since the kernel would change it as ports come and go.
+///
+/// # Errors
+/// The first column that is wrong.
+pub(crate) fn bridge(columns: &Columns, row: &Row) -> Result<Bridge, Fault> {
+    let name = link_name(columns, row)?;
+    let mac = row.get(columns.mac).as_str().map(str::parse::<Mac>).transpose();
+    let mac = mac.map_err(|error| Fault::new(Columns::NAME, name.as_str(), "mac", error))?;
+    Ok(Bridge {
+        mac: Some(mac.unwrap_or_else(|| Mac::derived(row.uuid().as_bytes()))),
+        mtu: number(row, columns.mtu),
+        stp: row.get(columns.stp).as_bool().unwrap_or(false),
+        ipv6: false,
+        name,
+    })
+}
+
+/// The bridge's name.
+///
+/// # Errors
+/// Why it is no link's.
+pub(crate) fn link_name(columns: &Columns, row: &Row) -> Result<LinkName, Fault> {
+    let name = text(row, columns.name);
+    check_name(name).map_err(|error| Fault::new(Columns::NAME, name, "name", error))
+}

@@ -1,0 +1,374 @@
+//! Ports: one attachment each, a veth pair from this host into a network namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ecow::{EcoString, eco_format};
+use ipnet::IpNet;
+use nonnet_engine::Row;
+use nonnet_schema::Uuid;
+
+use crate::address;
+use crate::fault::Fault;
+use crate::link::check_name;
+use crate::name::{LinkName, Mac};
+use crate::object::{NetnsRef, Object, Route, Veth};
+use crate::reconcile::Desired;
+use crate::tables::lxc::Attachment;
+use crate::tables::networks::{self, IPV6_MTU_MIN, Network};
+use crate::tables::{Rows, Tables, View, bridges, leases, lxc, number, reference, references, routes, text, texts};
+
+super::columns!(
+    "ports"; name, kind, lxc, network, bridge, netns, ifname, mac, mtu, addresses, leases, gateways, routes, external_ids, status, error,
+    ifindex, mac_in_use, addresses_in_use, link_state,
+);
+
+pub(crate) const READ_BY_REFERRERS: &[&str] = &[];
+pub(crate) const READ_BY_TARGETS: &[&str] = &[];
+
+/// The name of a port inside its namespace, where the row has none.
+pub(crate) const IFNAME: &str = "eth0";
+
+/// Bytes of a namespace's name at most: that of a file.
+const NETNS_NAME_BYTES_MAX: usize = 255;
+
+/// A port as its row describes it, together with the rows it refers to.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    pub name: LinkName,
+    pub ifname: LinkName,
+    pub netns: NetnsRef,
+    pub network: Option<Network>,
+    /// The bridge: the port's own, else its network's.
+    pub bridge: Option<Uuid>,
+    pub mac: Option<Mac>,
+    pub mtu: Option<u32>,
+    /// The addresses that the row names.
+    pub addresses: Vec<IpNet>,
+    pub gateways: Vec<IpAddr>,
+    pub routes: Vec<Route>,
+}
+
+/// Makes faults of one port; a port that a container's row keeps is blamed on that row.
+pub(crate) struct Blame<'a> {
+    tables: &'a Tables,
+    port: &'a Row,
+    lxc: Option<&'a Row>,
+}
+
+impl<'a> Blame<'a> {
+    /// For a port's row.
+    pub(crate) fn new(tables: &'a Tables, rows: &'a dyn Rows, port: &'a Row) -> Self {
+        let lxc = reference(port, tables.ports.lxc).and_then(|uuid| rows.row(tables.lxc.this, uuid));
+        Self { tables, port, lxc }
+    }
+
+    /// A fault of a column of the port's row.
+    pub(crate) fn fault(&self, column: &str, why: impl std::fmt::Display) -> Fault {
+        let Some(lxc) = self.lxc else {
+            return Fault::new(Columns::NAME, text(self.port, self.tables.ports.name), column, why);
+        };
+        let column = match column {
+            "name" if text(lxc, self.tables.lxc.veth).is_empty() => "id",
+            "name" => "veth",
+            "bridge" => "bridge",
+            "network" => "properties:network",
+            "mac" => "properties:mac",
+            "mtu" => "properties:mtu",
+            "gateways" => "properties:gateway",
+            "addresses" if text(self.port, self.tables.ports.addresses).contains(':') => "properties:ipv6",
+            "addresses" => "properties:ipv4",
+            other => return Fault::new(Columns::NAME, text(self.port, self.tables.ports.name), other, why),
+        };
+        Fault::new(lxc::Columns::NAME, lxc::id(&self.tables.lxc, lxc), column, why)
+    }
+
+    /// What people call the port's row.
+    pub(crate) fn subject(&self) -> String {
+        match self.lxc {
+            Some(lxc) => format!("lxc row \"{}\"", lxc::id(&self.tables.lxc, lxc)),
+            None => format!("port \"{}\"", text(self.port, self.tables.ports.name)),
+        }
+    }
+}
+
+pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
+    if let Some(reason) = waits_for(view, row) {
+        return Desired::Waiting(reason);
+    }
+    let veth = port(view.tables, view.rows, row).map(|port| veth(view, row, port));
+    match veth {
+        Ok(veth) => Desired::Objects(vec![Object::Veth(veth)]),
+        Err(fault) => Desired::Invalid(fault.to_string().into()),
+    }
+}
+
+/// What a port that a container's row keeps still lacks: rows that are named there and do not exist.
+fn waits_for(view: &View<'_>, row: &Row) -> Option<EcoString> {
+    let columns = &view.tables.ports;
+    let lxc = view.rows.row(view.tables.lxc.this, reference(row, columns.lxc)?)?;
+    let Ok(Attachment::Port(attached)) = lxc::attachment(&view.tables.lxc, lxc) else {
+        return None;
+    };
+    if let Some(network) = attached.network.filter(|_| row.get(columns.network).is_empty()) {
+        return Some(eco_format!(
+            "network \"{network}\" does not exist: it takes a row of that name in table networks"
+        ));
+    }
+    if !attached.bridge.is_empty() && row.get(columns.bridge).is_empty() {
+        let bridge = attached.bridge;
+        return Some(eco_format!(
+            "bridge \"{bridge}\" does not exist: it takes a row of that name in table bridges"
+        ));
+    }
+    None
+}
+
+/// The port that a row describes.
+///
+/// # Errors
+/// The first column that is wrong.
+pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, Fault> {
+    let columns = &tables.ports;
+    let blame = Blame::new(tables, rows, row);
+    let name = check_name(text(row, columns.name)).map_err(|error| blame.fault("name", error))?;
+    let network_row = reference(row, columns.network).and_then(|uuid| rows.row(tables.networks.this, uuid));
+    let network = network_row
+        .map(|row| networks::network(&tables.networks, row))
+        .transpose()?;
+    let bridge =
+        bridge(row.get(columns.bridge).as_uuid(), network.as_ref()).map_err(|why| blame.fault("bridge", why))?;
+    let mac = row.get(columns.mac).as_str().map(str::parse).transpose();
+    let mac = mac.map_err(|error: crate::name::NameError| blame.fault("mac", error))?;
+    let bridge_mtu = bridge.and_then(|uuid| rows.row(tables.bridges.this, uuid));
+    let bridge_mtu = bridge_mtu.and_then(|row| number(row, tables.bridges.mtu));
+    let mtu = number(row, columns.mtu)
+        .or(network.as_ref().and_then(|network| network.mtu))
+        .or(bridge_mtu);
+    let addresses = texts(row, columns.addresses).map(|text| static_address(text, network.as_ref()));
+    let addresses = addresses
+        .collect::<Result<Vec<IpNet>, String>>()
+        .map_err(|why| blame.fault("addresses", why))?;
+    let gateways = texts(row, columns.gateways).map(address::host);
+    let gateways = gateways
+        .collect::<Result<Vec<IpAddr>, _>>()
+        .map_err(|error| blame.fault("gateways", error))?;
+    let own = references(row, columns.routes);
+    let shared = network_row
+        .into_iter()
+        .flat_map(|row| references(row, tables.networks.routes));
+    let routes = own.chain(shared).filter_map(|uuid| rows.row(tables.routes.this, uuid));
+    let port = Port {
+        name,
+        ifname: ifname(text(row, columns.ifname)).map_err(|why| blame.fault("ifname", why))?,
+        netns: netns(tables, rows, row).map_err(|why| blame.fault("netns", why))?,
+        routes: routes
+            .map(|row| routes::route(&tables.routes, row))
+            .collect::<Result<_, _>>()?,
+        network,
+        bridge,
+        mac,
+        mtu,
+        addresses,
+        gateways,
+    };
+    check_port(&port, &blame)?;
+    Ok(port)
+}
+
+fn check_port(port: &Port, blame: &Blame<'_>) -> Result<(), Fault> {
+    let mut seen = BTreeSet::new();
+    for address in &port.addresses {
+        if !seen.insert(address.addr()) {
+            return Err(blame.fault("addresses", format!("{} is there twice", address.addr())));
+        }
+    }
+    let subnets = port.network.iter().flat_map(|network| &network.subnets);
+    let mut nets = port.addresses.iter().chain(subnets.map(|subnet| &subnet.net));
+    let ipv6 = nets.any(|net| net.addr().is_ipv6());
+    if ipv6 && port.mtu.is_some_and(|mtu| mtu < IPV6_MTU_MIN) {
+        return Err(blame.fault("mtu", format!("IPv6 needs an MTU of at least {IPV6_MTU_MIN}")));
+    }
+    let on_link = on_link(port);
+    for (at, gateway) in port.gateways.iter().enumerate() {
+        if port.gateways[..at]
+            .iter()
+            .any(|other| other.is_ipv4() == gateway.is_ipv4())
+        {
+            return Err(blame.fault("gateways", "there can be one gateway per address family"));
+        }
+        if !reaches(&on_link, *gateway) {
+            return Err(blame.fault("gateways", format!("gateway {gateway} is in no subnet of the port")));
+        }
+    }
+    let mut destinations = BTreeSet::new();
+    for route in &port.routes {
+        if let Some(gateway) = route.gateway.filter(|gateway| !reaches(&on_link, *gateway)) {
+            let why = format!(
+                "gateway {gateway} of route {} is in no subnet of the port",
+                route.destination
+            );
+            return Err(blame.fault("routes", why));
+        }
+        if !destinations.insert((route.destination, route.metric, route.table)) {
+            return Err(blame.fault("routes", format!("route {} is there twice", route.destination)));
+        }
+    }
+    Ok(())
+}
+
+/// The subnets that the port reaches without a gateway.
+fn on_link(port: &Port) -> Vec<IpNet> {
+    let subnets = port
+        .network
+        .iter()
+        .flat_map(|network| network.subnets.iter().map(|subnet| subnet.net));
+    let direct = port.routes.iter().filter(|route| route.gateway.is_none());
+    let direct = direct.map(|route| route.destination);
+    port.addresses.iter().copied().chain(subnets).chain(direct).collect()
+}
+
+fn reaches(on_link: &[IpNet], gateway: IpAddr) -> bool {
+    address::is_link_local(gateway) || on_link.iter().any(|net| net.contains(&gateway))
+}
+
+fn bridge(own: Option<Uuid>, network: Option<&Network>) -> Result<Option<Uuid>, String> {
+    let shared = network.and_then(|network| network.bridge);
+    match (own, shared, network) {
+        (Some(own), Some(shared), Some(network)) if own != shared => {
+            Err(format!("network \"{}\" is on another bridge", network.name))
+        }
+        _ => Ok(own.or(shared)),
+    }
+}
+
+/// An address with its prefix length; within a network the subnet says it.
+fn static_address(text: &str, network: Option<&Network>) -> Result<IpNet, String> {
+    let Some(network) = network else {
+        return address::interface(text).map_err(|error| error.to_string());
+    };
+    let (plain, length) = text.split_once('/').unwrap_or((text, ""));
+    let host = address::host(plain).map_err(|error| error.to_string())?;
+    if address::is_link_local(host) && !length.is_empty() {
+        return address::interface(text).map_err(|error| error.to_string());
+    }
+    let subnet = network.subnet_of(host);
+    let subnet = subnet.ok_or_else(|| format!("{host} is in no subnet of network \"{}\"", network.name))?;
+    let net = IpNet::new(host, subnet.net.prefix_len()).map_err(|error| error.to_string())?;
+    if !length.is_empty() && length.parse() != Ok(net.prefix_len()) {
+        return Err(format!(
+            "\"{text}\" has another prefix length than its subnet {}",
+            subnet.net
+        ));
+    }
+    if subnet.gateway == Some(host) {
+        return Err(format!("{host} is the gateway of network \"{}\"", network.name));
+    }
+    address::check_in_subnet(host, subnet.net).map_err(|error| error.to_string())?;
+    Ok(net)
+}
+
+fn ifname(text: &str) -> Result<LinkName, crate::link::LinkError> {
+    check_name(if text.is_empty() { IFNAME } else { text })
+}
+
+/// The namespace: `/path`, the number of a process (also `pid:NUMBER`), or a name; that of the container where the row belongs to one.
+fn netns(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<NetnsRef, String> {
+    let text = text(row, tables.ports.netns);
+    if !text.is_empty() {
+        return named_netns(text);
+    }
+    let lxc = reference(row, tables.ports.lxc).and_then(|uuid| rows.row(tables.lxc.this, uuid));
+    let lxc = lxc.ok_or("a port needs a namespace: its name, its path, or the id of a process in it")?;
+    Ok(NetnsRef::Lxc {
+        id: lxc::id(&tables.lxc, lxc).into(),
+    })
+}
+
+fn named_netns(text: &str) -> Result<NetnsRef, String> {
+    if text.starts_with('/') {
+        let parts = text.split('/').skip(1);
+        if text.contains('\0') || parts.clone().any(|part| matches!(part, "" | "." | "..")) {
+            return Err(format!("\"{text}\" is no path in plain form (no '//', '.', '..')"));
+        }
+        return Ok(NetnsRef::Path(text.into()));
+    }
+    let digits = text.strip_prefix("pid:").unwrap_or(text);
+    if digits.len() < text.len() || text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let pid = digits
+            .parse()
+            .ok()
+            .filter(|pid| *pid > 0 && i32::try_from(*pid).is_ok());
+        return pid
+            .map(NetnsRef::Pid)
+            .ok_or_else(|| format!("\"{text}\" is not the id of a process"));
+    }
+    let refused = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if matches!(text, "." | "..") || text.contains(refused) || text.len() > NETNS_NAME_BYTES_MAX {
+        return Err(format!(
+            "\"{text}\" is neither a namespace's name, nor its path (from '/'), nor the id of a process"
+        ));
+    }
+    Ok(NetnsRef::Name(text.into()))
+}
+
+fn veth(view: &View<'_>, row: &Row, port: Port) -> Veth {
+    let addresses = all_addresses(view, row, &port);
+    let mut routes: Vec<Route> = [true, false]
+        .into_iter()
+        .filter_map(|ipv4| gateway(&port, &addresses, ipv4))
+        .map(Route::default_via)
+        .collect();
+    routes.retain(|default| {
+        let same = |route: &Route| {
+            (route.destination, route.table, route.metric) == (default.destination, default.table, default.metric)
+        };
+        !port.routes.iter().any(same)
+    });
+    routes.extend(port.routes);
+    let bridge = port
+        .bridge
+        .and_then(|uuid| view.rows.row(view.tables.bridges.this, uuid));
+    Veth {
+        mac: Some(port.mac.unwrap_or_else(|| Mac::derived(row.uuid().as_bytes()))),
+        mtu: port.mtu,
+        bridge: bridge.and_then(|row| bridges::link_name(&view.tables.bridges, row).ok()),
+        ipv6: addresses.iter().any(|address| address.addr().is_ipv6()),
+        name: port.name,
+        peer: port.ifname,
+        netns: port.netns,
+        addresses,
+        routes,
+        sysctls: BTreeMap::new(),
+    }
+}
+
+/// The addresses that the row names, then those that it was given.
+fn all_addresses(view: &View<'_>, row: &Row, port: &Port) -> Vec<IpNet> {
+    let columns = &view.tables.leases;
+    let mut addresses = port.addresses.clone();
+    let given = references(row, view.tables.ports.leases)
+        .filter_map(|uuid| view.rows.row(columns.this, uuid))
+        .filter(|lease| text(lease, columns.source) != leases::STATIC)
+        .filter_map(|lease| text(lease, columns.address).parse::<IpAddr>().ok());
+    let given: Vec<IpNet> = given
+        .filter_map(|address| {
+            let subnet = port.network.as_ref()?.subnet_of(address)?;
+            IpNet::new(address, subnet.net.prefix_len()).ok()
+        })
+        .collect();
+    addresses.extend(given);
+    addresses.sort_unstable();
+    addresses
+}
+
+/// The gateway of one family: the row's own, else that of the network's subnet in which the port has an address.
+fn gateway(port: &Port, addresses: &[IpNet], ipv4: bool) -> Option<IpAddr> {
+    let own = port.gateways.iter().find(|gateway| gateway.is_ipv4() == ipv4);
+    let shared = || {
+        let network = port.network.as_ref()?;
+        let mut of_family = addresses.iter().filter(|address| address.addr().is_ipv4() == ipv4);
+        of_family.find_map(|address| network.subnet_of(address.addr())?.gateway)
+    };
+    own.copied().or_else(shared)
+}

@@ -1,0 +1,11 @@
+//! Rows of `OpNonNet` through the engine with its rules, and on to wanted objects and back as status.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
+
+mod addresses;
+mod bad_input;
+mod compiled;
+mod containers;
+mod fixture;
+mod host;
+mod status;
