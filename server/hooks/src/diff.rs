@@ -27,6 +27,8 @@ pub enum Verdict {
     Planned,
     /// Too little is known yet to decide; the answer is on its way.
     Unread(EcoString),
+    /// Something of ours that is in its place is about to go; an event will tell.
+    Leaving(EcoString),
     /// It cannot be there yet, for this reason; an event will tell.
     Waiting(EcoString),
     /// Something of somebody else's is in its place.
@@ -362,7 +364,12 @@ impl<'a> Planner<'a> {
             Some(Verdict::Planned) if self.want.get(key).is_some() => {
                 return Ok(self.made.get(key).copied().into_iter().collect());
             }
-            Some(Verdict::Waiting(reason) | Verdict::Conflict(reason) | Verdict::Unread(reason)) => {
+            Some(
+                Verdict::Waiting(reason)
+                | Verdict::Conflict(reason)
+                | Verdict::Unread(reason)
+                | Verdict::Leaving(reason),
+            ) => {
                 return Err(Verdict::Waiting(eco_format!("{kind} {name} is not there: {reason}")));
             }
             Some(Verdict::Planned | Verdict::Absent) | None => {}
@@ -411,7 +418,11 @@ impl<'a> Planner<'a> {
         // Pairs of ours have one end on the host. This one's is gone, and the event that the other is gone too is on its way.
         let gone = other.peer.is_none_or(|index| host.link_at(index).is_none());
         if gone && self.want.mark().is_ours(other.group) {
-            return Err(Verdict::Unread(eco_format!("{} in {} is going", veth.peer, veth.netns)));
+            return Err(Verdict::Leaving(eco_format!(
+                "{} already has a link named {}",
+                veth.netns,
+                veth.peer
+            )));
         }
         Err(Verdict::Conflict(eco_format!(
             "{} already has a link named {}",

@@ -24,6 +24,9 @@ pub const HEALS_MAX: usize = 5;
 /// Milliseconds over which heals are counted.
 pub const CONTENDED_WINDOW_MS: u64 = 10_000;
 
+/// Milliseconds for which the inner end of a pair may outlive the outer one: the kernel waits for grace periods in between.
+pub const LEAVING_MS: u64 = 3_000;
+
 /// Protocol number of the addresses and routes that nonnet makes (`IFA_PROTO`, `rtm_protocol`).
 pub const PROTOCOL: u8 = 110;
 

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ecow::{EcoString, eco_format};
 
 use crate::diff::{self, Verdict};
-use crate::limits::{CONTENDED_WINDOW_MS, HEALS_MAX, OBJECTS_PER_PLAN_MAX, RESYNC_MS, RETRY_MS_MAX, RETRY_MS_MIN};
+use crate::limits::{
+    CONTENDED_WINDOW_MS, HEALS_MAX, LEAVING_MS, OBJECTS_PER_PLAN_MAX, RESYNC_MS, RETRY_MS_MAX, RETRY_MS_MIN,
+};
 use crate::mirror::{Change, Mirror, NamespaceId, Observation, Touched};
 use crate::object::{NetnsRef, Object, ObjectKey, Owner, Wanted};
 use crate::plan::{Operation, Outcome, Plan, Step};
@@ -185,6 +187,8 @@ struct Item {
     ran: bool,
     /// Whether a commit changed it since its last run began.
     fresh: bool,
+    /// Since when the rest of a former pair has been in the way.
+    leaving_ms: Option<u64>,
     /// Whether it counts as a removal that did not work.
     counted: bool,
     heals: VecDeque<u64>,
@@ -304,7 +308,7 @@ impl Reconciler {
             };
             let key = wanted.key();
             row.keys.insert(key.clone());
-            self.want_object(key.clone(), wanted);
+            self.want_object(&key, wanted);
             self.soil(now_ms, cfg, cause, &key, &owner);
         }
         let gone = before.difference(&row.keys).cloned().collect();
@@ -313,15 +317,15 @@ impl Reconciler {
         self.stale_rows.insert(owner);
     }
 
-    fn want_object(&mut self, key: ObjectKey, wanted: Wanted) {
-        let before = self.want.get(&key).and_then(|w| w.object.netns()).cloned();
+    fn want_object(&mut self, key: &ObjectKey, wanted: Wanted) {
+        let before = self.want.get(key).and_then(|w| w.object.netns()).cloned();
         let now = wanted.object.netns().cloned();
         if let Some(netns) = now.filter(|n| *n != NetnsRef::Host && self.want.users(n).next().is_none()) {
             self.out.push(Output::Watch(netns));
         }
         self.want.insert(wanted);
         self.unwatch(before);
-        self.dirty.extend(self.want.dependents(&key).cloned());
+        self.dirty.extend(self.want.dependents(key).cloned());
     }
 
     fn release(&mut self, now_ms: u64, cfg: u64, owner: &Owner, keys: BTreeSet<ObjectKey>) {
@@ -574,6 +578,10 @@ impl Reconciler {
     /// Takes note of a verdict. Gives whether the object's steps may run.
     fn judge(&mut self, now_ms: u64, key: &ObjectKey, verdict: &Verdict, plan: &Plan) -> bool {
         let mut item = self.take(key).unwrap_or_else(|| Item::new(now_ms));
+        if !matches!(verdict, Verdict::Leaving(_)) && item.leaving_ms.take().is_some() {
+            self.retries.remove(&(item.due_ms, key.clone()));
+            item.due_ms = 0;
+        }
         let runs = match verdict {
             Verdict::Equal => {
                 self.converged(now_ms, key, &mut item);
@@ -593,6 +601,10 @@ impl Reconciler {
                 item.error = Some(reason.clone());
                 false
             }
+            Verdict::Leaving(reason) => {
+                self.leaving(now_ms, key, &mut item, reason);
+                false
+            }
             Verdict::Waiting(reason) => {
                 self.stand(&mut item, State::Waiting, reason);
                 false
@@ -609,6 +621,23 @@ impl Reconciler {
         self.put(key.clone(), item);
         // What has no steps is not held: leaving it in keeps the verdicts of those that depend on it.
         runs || !matches!(verdict, Verdict::Planned)
+    }
+
+    /// The rest of a former pair is in the way: if it does not go soon, it is somebody else's.
+    fn leaving(&mut self, now_ms: u64, key: &ObjectKey, item: &mut Item, reason: &EcoString) {
+        if item.state == State::Converged && !self.heals(now_ms, key, item, reason) {
+            return;
+        }
+        let since = *item.leaving_ms.get_or_insert(now_ms);
+        if now_ms >= since + LEAVING_MS {
+            self.stand(item, State::Conflict, reason);
+            return;
+        }
+        item.state = State::Pending;
+        item.error = Some(reason.clone());
+        self.retries.remove(&(item.due_ms, key.clone()));
+        item.due_ms = since + LEAVING_MS;
+        self.retries.insert((item.due_ms, key.clone()));
     }
 
     fn stand(&mut self, item: &mut Item, state: State, reason: &EcoString) {
@@ -730,13 +759,13 @@ impl Reconciler {
     }
 
     fn settle(&mut self, item: &mut Item) {
-        if let Some(cfg) = item.unsettled.take() {
-            if let Some(count) = self.unsettled.get_mut(&cfg) {
-                *count -= 1;
-                if *count == 0 {
-                    self.unsettled.remove(&cfg);
-                }
-            }
+        let Some(cfg) = item.unsettled.take() else { return };
+        let left = self.unsettled.get_mut(&cfg).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            self.unsettled.remove(&cfg);
         }
     }
 
@@ -848,6 +877,7 @@ impl Item {
             ran: false,
             fresh: true,
             counted: false,
+            leaving_ms: None,
             heals: VecDeque::new(),
             owner: None,
         }

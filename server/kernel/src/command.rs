@@ -35,6 +35,10 @@ impl Command {
     ///
     /// # Errors
     /// Gives the output back when it is not for the kernel but for the rows.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an output that is not for the kernel is no error"
+    )]
     pub fn from_output(output: Output) -> Result<Self, Output> {
         match output {
             Output::Run { run, plan } => Ok(Self::Run { run, plan }),

@@ -47,13 +47,13 @@ impl Fake {
     }
 
     /// Makes a namespace that rows name like this.
-    pub fn add_namespace(&self, netns: NetnsRef) {
+    pub fn add_namespace(&self, netns: &NetnsRef) {
         let mut state = self.state();
         let id = NamespaceId::Inode(state.next_inode);
         state.next_inode += 1;
         state.model.add_namespace(id);
         state.places.insert(netns.clone(), id);
-        state.resolve(&netns);
+        state.resolve(netns);
     }
 
     /// Takes a namespace away.

@@ -201,13 +201,13 @@ impl Finder {
             NetnsRef::Pid(pid) => look_at_process(netns, *pid),
             NetnsRef::Lxc { id } => match self.containers.init(id) {
                 Some(pid) => look_at_process(netns, pid),
-                None => self.look_at_namesake(netns, id),
+                None => Self::look_at_namesake(netns, id),
             },
         }
     }
 
     /// Without a running container of this id, the namespace of that name stands in, until one runs.
-    fn look_at_namesake(&self, netns: &NetnsRef, id: &EcoString) -> Look {
+    fn look_at_namesake(netns: &NetnsRef, id: &EcoString) -> Look {
         let mut look = look_at_path(netns, &PathBuf::from(NAMES).join(id.as_str()), true);
         if matches!(look.found, Found::Missing(_)) {
             let reason = eco_format!("container {id} is not running, and there is no namespace {id}");

@@ -137,11 +137,8 @@ impl Live {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Run { run, plan }) => self.carry_out(run, &plan)?,
-                Ok(Command::Watch(netns)) => {
-                    self.finder.watch(netns, Instant::now());
-                    // Many are watched at once when a thousand rows come: one look answers for all.
-                    continue;
-                }
+                // Many are watched at once when a thousand rows come: one look answers for all.
+                Ok(Command::Watch(netns)) => self.finder.watch(netns, Instant::now()),
                 Ok(Command::Unwatch(netns)) => self.unwatch(&netns)?,
                 Ok(Command::Dump) => {
                     self.finder.doubt(Instant::now());
@@ -294,10 +291,9 @@ impl Live {
 
     fn listen_for_names(&mut self) {
         self.finder.listen();
-        if let Some(names) = self.finder.names() {
-            if self.polled.insert(names.as_raw_fd(), TOKEN_NAMES).is_none() {
-                let _ = self.epoll.add(names, EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_NAMES));
-            }
+        let Some(names) = self.finder.names() else { return };
+        if self.polled.insert(names.as_raw_fd(), TOKEN_NAMES).is_none() {
+            let _ = self.epoll.add(names, EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_NAMES));
         }
     }
 

@@ -1,10 +1,10 @@
 //! Finds the init process of running LXC containers.
 //!
 //! A container's monitor process calls itself `[lxc monitor] PATH ID`, or is an `lxc-start` in the foreground; its only child is the container's
-//! init. Looking at processes works whatever the lxcpath is and in whatever namespace LXC was started, where its abstract command socket would not be
-//! seen. Takes container ids, gives process ids; it must never signal or enter anything.
+//! init. Looking at processes works whatever the lxcpath is, and needs none of LXC's own protocol. Only containers that were started in the server's own
+//! network namespace count. Takes container ids, gives process ids; it must never signal or enter anything.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::limits::{MONITOR_TITLE_MS, PROCESSES_AFRESH_MS};
 #[derive(Debug)]
 pub(crate) struct Containers {
     first_seen: HashMap<u32, Instant>,
-    monitors: HashMap<String, u32>,
+    monitors: HashMap<String, BTreeSet<u32>>,
     afresh: Instant,
 }
 
@@ -35,22 +35,33 @@ impl Containers {
         }
         let pids: HashSet<u32> = processes().collect();
         self.first_seen.retain(|pid, _| pids.contains(pid));
-        self.monitors.retain(|_, pid| pids.contains(pid));
+        for monitors in self.monitors.values_mut() {
+            monitors.retain(|pid| pids.contains(pid));
+        }
+        self.monitors.retain(|_, monitors| !monitors.is_empty());
         for pid in pids {
             let since = *self.first_seen.entry(pid).or_insert(now);
-            if now.duration_since(since).as_millis() < u128::from(MONITOR_TITLE_MS) {
-                if let Some(id) = monitored(pid) {
-                    self.monitors.insert(id, pid);
-                }
+            let young = now.duration_since(since).as_millis() < u128::from(MONITOR_TITLE_MS);
+            if let Some(id) = young.then(|| monitored(pid)).flatten() {
+                self.monitors.entry(id).or_default().insert(pid);
             }
         }
     }
 
     /// The init process of the running container of this id.
     pub(crate) fn init(&self, id: &str) -> Option<u32> {
-        let monitor = *self.monitors.get(id)?;
-        // The number may be another process's by now.
-        if monitored(monitor).as_deref() != Some(id) {
+        self.monitors
+            .get(id)?
+            .iter()
+            .find_map(|monitor| Self::init_of(*monitor, id))
+    }
+
+    fn init_of(monitor: u32, id: &str) -> Option<u32> {
+        // The number may be another process's by now, and the container another network's: one that was started elsewhere is not this
+        // server's, whatever it is called.
+        let here = fs::read_link("/proc/thread-self/ns/net").ok()?;
+        let there = fs::read_link(format!("/proc/{monitor}/ns/net")).ok()?;
+        if here != there || monitored(monitor).as_deref() != Some(id) {
             return None;
         }
         let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).ok()?;

@@ -127,7 +127,9 @@ impl Spaces {
                 closed.push(*id);
             }
         }
-        closed.iter().for_each(|id| drop(self.open.remove(id)));
+        for id in &closed {
+            self.open.remove(id);
+        }
         closed
             .into_iter()
             .map(|namespace| Observation {

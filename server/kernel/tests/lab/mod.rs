@@ -24,7 +24,7 @@ use nonnet_hooks::want::Mark;
 use nonnet_kernel::{Command, Inputs, Kernel};
 
 /// The patience of a test: the kernel takes down the namespaces of other tests with its one lock held, for seconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A reconciler over the kernel.
 pub(crate) struct Lab {
