@@ -65,13 +65,8 @@ pub(crate) fn start(
     let Ok(tables) = Tables::find(database.schema()) else {
         return Ok(started);
     };
-    let sequence = server.sequence(DATABASE).unwrap_or(0);
-    let next = if database.table(tables.host.this).is_empty() {
-        sequence + 1
-    } else {
-        sequence
-    };
-    started.commands = write(server, clock, |transaction| host::show_next(&tables, transaction, next))?;
+    let newest = server.sequence(DATABASE).unwrap_or(0);
+    started.commands = write(server, clock, |transaction| host::start(&tables, transaction, newest))?;
     if arguments.kernel == KernelArgument::Off {
         return Ok(started);
     }
@@ -100,7 +95,7 @@ pub(crate) fn start(
     let database = server.database(DATABASE).context("the database is served")?;
     let compiler = Compiler::new(database)?;
     let start = Input::Wanted {
-        cfg: next,
+        cfg: server.sequence(DATABASE).unwrap_or(newest),
         changes: compiler.compile_all(database),
     };
     let (link, changes, reports) = NetworkLink::new(database, tables);

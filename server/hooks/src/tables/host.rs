@@ -1,7 +1,7 @@
 //! The one row about this host: how far the kernel has followed.
 
-use nonnet_engine::{ChangeSet, Database, Entropy, Transaction};
-use nonnet_schema::{Datum, OvsdbError};
+use nonnet_engine::Transaction;
+use nonnet_schema::Datum;
 
 use crate::tables::Tables;
 
@@ -10,23 +10,14 @@ super::columns!("host"; next_cfg, cur_cfg, failed, capabilities, external_ids);
 pub(crate) const READ_BY_REFERRERS: &[&str] = &[];
 pub(crate) const READ_BY_TARGETS: &[&str] = &[];
 
-/// What has to be committed at start: the host row where it is missing, and `sequence` as its `next_cfg`.
-///
-/// # Errors
-/// A commit check that fails; a server that starts cannot go on.
-pub fn prepare_start(
-    tables: &Tables,
-    database: &Database,
-    entropy: &mut Entropy,
-    sequence: u64,
-) -> Result<ChangeSet, OvsdbError> {
-    let mut transaction = Transaction::new(database, entropy);
-    show_next(tables, &mut transaction, sequence);
-    nonnet_engine::commit(transaction)
+/// Completes the host row at the start of a server whose newest commit is `newest`. A row that is missing is made, which is a commit more.
+pub fn start(tables: &Tables, transaction: &mut Transaction<'_>, newest: u64) {
+    let is_missing = transaction.row_count(tables.host.this) == 0;
+    show_next(tables, transaction, newest + u64::from(is_missing));
 }
 
 /// Shows `sequence` as `next_cfg` in the host row, which is made where it is missing.
-pub fn show_next(tables: &Tables, transaction: &mut Transaction<'_>, sequence: u64) {
+pub(crate) fn show_next(tables: &Tables, transaction: &mut Transaction<'_>, sequence: u64) {
     let Columns { this, next_cfg, .. } = tables.host;
     let datum = Datum::scalar(i64::try_from(sequence).unwrap_or(i64::MAX));
     let row = transaction.rows(this).next().map(|row| row.uuid());

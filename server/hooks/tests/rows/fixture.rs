@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nonnet_engine::{ChangeSet, Context, Database, Entropy, Outcome, Transaction, execute, write_results};
+use nonnet_engine::{ChangeSet, Context, Database, Entropy, Outcome, Transaction, commit, execute, write_results};
 use nonnet_hooks::commit::NonnetHook;
 use nonnet_hooks::compile::Compiler;
 use nonnet_hooks::object::{Object, Owner};
@@ -24,6 +24,13 @@ pub(crate) struct Host {
     sequence: u64,
 }
 
+/// What a server that starts commits when its newest commit is `newest`.
+pub(crate) fn start(tables: &Tables, database: &Database, entropy: &mut Entropy, newest: u64) -> ChangeSet {
+    let mut transaction = Transaction::new(database, entropy);
+    host::start(tables, &mut transaction, newest);
+    commit(transaction).unwrap()
+}
+
 impl Host {
     /// As it is after a first start.
     pub(crate) fn new() -> Self {
@@ -31,7 +38,7 @@ impl Host {
         let mut database = Database::new(Arc::clone(&schema), 1);
         let mut entropy = Entropy::new([7; 32]);
         let tables = Tables::find(&schema).unwrap();
-        let changes = host::prepare_start(&tables, &database, &mut entropy, 1).unwrap();
+        let changes = start(&tables, &database, &mut entropy, 0);
         database.apply(&changes);
         Self {
             compiler: Compiler::new(&database).unwrap(),

@@ -42,7 +42,7 @@ fn start_with_a_host_row_sets_its_next_cfg_and_nothing_else() {
     let changes = {
         let tables = host.tables.clone();
         let mut entropy = nonnet_engine::Entropy::new([9; 32]);
-        nonnet_hooks::tables::host::prepare_start(&tables, &host.database, &mut entropy, 9).unwrap()
+        crate::fixture::start(&tables, &host.database, &mut entropy, 9)
     };
     host.database.apply(&changes);
     assert!(!changes.is_persistent(host.database.schema()));
