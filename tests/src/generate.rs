@@ -76,8 +76,13 @@ enum Atom {
 
 /// What a transaction under construction knows.
 struct Scope {
-    names: usize,
+    /// The table of each operation, which is that of the row its name stands for.
+    tables: Vec<usize>,
     fault: bool,
+    /// Tables of a monitor request are checked in no order: nothing in it may be wrong.
+    is_monitor: bool,
+    /// References of the datum under construction are names.
+    by_name: bool,
 }
 
 impl<'a> Choices<'a> {
@@ -153,7 +158,12 @@ impl Model {
                 .iter()
                 .map(|column| column.name.clone())
                 .collect();
-            let mut scope = Scope { names: 0, fault: false };
+            let mut scope = Scope {
+                tables: Vec::new(),
+                fault: false,
+                is_monitor: true,
+                by_name: false,
+            };
             let clauses: Vec<Value> = (0..choices.below(3))
                 .map(|_| self.clause(number, &mut scope, choices))
                 .collect();
@@ -177,18 +187,22 @@ impl Model {
 
     /// A random transaction, and whether the rows of its selects are in an order that counts.
     pub fn transaction(&mut self, choices: &mut Choices<'_>) -> Vec<Value> {
+        let tables = (0..=choices.below(OPERATIONS_MAX))
+            .map(|_| choices.below(self.tables.len()))
+            .collect();
         let mut scope = Scope {
-            names: 1 + choices.below(3),
+            tables,
             fault: false,
+            is_monitor: false,
+            by_name: false,
         };
-        let count = 1 + choices.below(OPERATIONS_MAX);
-        (0..count)
+        (0..scope.tables.len())
             .map(|number| self.operation(number, &mut scope, choices))
             .collect()
     }
 
     fn operation(&mut self, number: usize, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
-        let table = choices.below(self.tables.len());
+        let table = scope.tables[number];
         scope.fault = choices.once_in(12);
         let mut operation = match choices.below(18) {
             0..=6 => self.insert(number, table, scope, choices),
@@ -224,7 +238,7 @@ impl Model {
 
     fn insert(&mut self, number: usize, table: usize, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
         let mut operation = json!({"op": "insert", "row": self.row(table, false, scope, choices)});
-        if number < scope.names || choices.once_in(4) {
+        if choices.below(4) < 3 {
             operation["uuid-name"] = json!(format!("n{number}"));
         }
         if !choices.once_in(8) {
@@ -299,10 +313,10 @@ impl Model {
             return json!(["_uuid", choices.pick(&functions[..4]), ["uuid", uuid]]);
         }
         let number = choices.below(self.tables[table].columns.len());
-        let function = if scope.fault && choices.once_in(6) {
-            "=~"
-        } else {
-            *choices.pick(&functions)
+        let function = match scope {
+            Scope { is_monitor: true, .. } => *choices.pick(&functions[..4]),
+            Scope { fault: true, .. } if choices.once_in(6) => "=~",
+            _ => *choices.pick(&functions),
         };
         json!([
             self.tables[table].columns[number].name,
@@ -351,6 +365,8 @@ impl Model {
                 ])
                 .clone();
         }
+        // A name and a UUID may stand for the same row: a value has references of one kind, so that all its elements differ.
+        scope.by_name = choices.below(2) == 1;
         let mut elements: Vec<(Value, Value)> = Vec::new();
         for _ in 0..min + choices.below(max - min + 1) {
             let element = self.atom(&key, scope, choices);
@@ -395,12 +411,17 @@ impl Model {
         }
     }
 
-    /// A row of the table that is there, or comes later in the transaction, or not at all.
+    /// A row of the table that is there, or comes in the transaction, or not at all.
+    ///
+    /// A name is used for rows of its own table only: `ovsdb-server` takes a row's own UUID for a reference to itself whatever the table.
     fn reference(&mut self, table: usize, scope: &Scope, choices: &mut Choices<'_>) -> Value {
+        let operations: Vec<usize> = (0..scope.tables.len())
+            .filter(|&number| scope.tables[number] == table)
+            .collect();
         match self.known_uuid(table, choices) {
-            Some(uuid) if choices.below(2) == 0 => json!(["uuid", uuid]),
-            _ if scope.names > 0 && choices.below(12) < 11 => {
-                json!(["named-uuid", format!("n{}", choices.below(scope.names))])
+            Some(uuid) if !scope.by_name => json!(["uuid", uuid]),
+            _ if scope.by_name && !operations.is_empty() && choices.below(12) < 11 => {
+                json!(["named-uuid", format!("n{}", choices.pick(&operations))])
             }
             _ => json!(["uuid", "ffffffff-0000-4000-8000-000000000000"]),
         }

@@ -177,7 +177,11 @@ impl Netns {
         let path = self.directory.path().join("lxc");
         fs::create_dir_all(&path)?;
         let config = self.directory.path().join(format!("{id}.conf"));
-        fs::write(&config, "lxc.net.0.type = empty\nlxc.apparmor.profile = unconfined\n")?;
+        let cgroup = self.cgroup();
+        fs::write(
+            &config,
+            format!("lxc.net.0.type = empty\nlxc.apparmor.profile = unconfined\nlxc.cgroup.dir = {cgroup}/{id}\n"),
+        )?;
         let (path_text, config_text) = (path.display(), config.display());
         self.sh(&format!(
             "lxc-create -P {path_text} -n {id} -f {config_text} -t busybox"
@@ -241,6 +245,11 @@ impl Netns {
         Ok(text)
     }
 
+    /// The cgroup of the containers here: another test may have containers of the same ids.
+    fn cgroup(&self) -> String {
+        format!("nonnet-{}", self.holder.id())
+    }
+
     /// The lxcpath of the containers here.
     pub fn lxc_path(&self) -> String {
         self.directory.path().join("lxc").display().to_string()
@@ -249,12 +258,9 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        for (path, id) in std::mem::take(&mut self.containers) {
+        let containers = std::mem::take(&mut self.containers);
+        for (path, id) in &containers {
             let _ = self.try_sh(&format!("lxc-stop -P {} -n {id} -k", path.display()));
-            let leftover = format!("-name 'lxc.monitor.{id}*' -o -name 'lxc.payload.{id}*' -o -name lxc.pivot");
-            let _ = self.try_sh(&format!(
-                "find /sys/fs/cgroup -depth -type d \\( {leftover} \\) -exec rmdir {{}} + 2>/dev/null"
-            ));
         }
         for child in &self.children {
             let _ = killpg(*child, Signal::SIGKILL);
@@ -263,6 +269,9 @@ impl Drop for Netns {
             let _ = killpg(Pid::from_raw(holder), Signal::SIGKILL);
         }
         let _ = self.holder.wait();
+        if !containers.is_empty() {
+            remove_cgroups(&self.cgroup());
+        }
     }
 }
 
@@ -317,6 +326,20 @@ impl Drop for Inside {
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
         let _ = self.child.wait();
+    }
+}
+
+/// Removes a cgroup in all hierarchies; it is free only when the last of its processes is gone altogether.
+fn remove_cgroups(name: &str) {
+    let from = Instant::now();
+    let remove = format!("find /sys/fs/cgroup -depth -type d -path '*/{name}*' -exec rmdir {{}} + 2>/dev/null");
+    while !Command::new("sh")
+        .args(["-c", &remove])
+        .status()
+        .is_ok_and(|status| status.success())
+        && from.elapsed() < CHILD_PATIENCE
+    {
+        thread::sleep(crate::program::POLL_INTERVAL);
     }
 }
 

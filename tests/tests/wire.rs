@@ -1,6 +1,7 @@
 //! `nonnetd`'s stream: framing, half-close, explanations before the end, and limits, over a real socket and with real programs.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nonnet_tests::case;
 use nonnet_tests::program;
@@ -314,12 +315,25 @@ fn an_endless_string_is_refused_at_the_limit() {
     let mut client = server.connect().unwrap();
     client.send("{\"id\":\"").unwrap();
     let chunk = vec![b'y'; 1024 * 1024];
-    let taken = (0..64).take_while(|_| client.send_bytes(&chunk).is_ok()).count();
-    assert!(taken < 40, "{taken} MiB of one string were taken");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while client.send_bytes(&chunk).is_ok() {
+        assert!(Instant::now() < deadline, "an endless string is read for ever");
+    }
+    let memory = resident_kibibytes(&server);
+    assert!(
+        memory < 128 * 1024,
+        "one endless string made the server grow to {memory} KiB"
+    );
     assert_eq!(
         server.connect().unwrap().call("echo", &json!([])).unwrap()["result"],
         json!([])
     );
+}
+
+fn resident_kibibytes(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[test]
