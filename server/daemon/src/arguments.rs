@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
+use nonnet_gateway::{Access, Address};
 
 #[allow(clippy::doc_markdown, reason = "these comments are the help text")]
 /// The state database for host and container networking.
@@ -35,6 +36,14 @@ pub(crate) struct Arguments {
     /// What is done when somebody else changes what nonnetd made.
     #[arg(long, value_enum, default_value_t = HealArgument::On)]
     pub(crate) heal: HealArgument,
+
+    /// Where to serve JSON-RPC 2.0 over HTTP and WebSocket besides: unix:PATH
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) http: Option<Address>,
+
+    /// Lets clients of --http write; without it they only read.
+    #[arg(long, requires = "http")]
+    pub(crate) gateway_write: bool,
 
     /// Says more (twice: everything) on standard error. The environment variable NONNET_LOG does it by module.
     #[arg(short, long, action = clap::ArgAction::Count)]
@@ -73,6 +82,15 @@ pub(crate) enum HealArgument {
 }
 
 impl Arguments {
+    /// What clients of `--http` may do.
+    pub(crate) fn access(&self) -> Access {
+        if self.gateway_write {
+            Access::Write
+        } else {
+            Access::ReadOnly
+        }
+    }
+
     /// The remotes in OVS syntax: those given, or the socket beside the first database.
     pub(crate) fn remotes(&self) -> Vec<String> {
         if !self.remotes.is_empty() {

@@ -21,6 +21,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use nonnet_engine::Entropy;
+use nonnet_gateway::Gateway;
 use nonnet_rpc::{Listeners, Remote, inbound_channel};
 use nonnet_sessions::Server;
 use nonnet_store::{Durability, OpenError};
@@ -123,6 +124,7 @@ async fn serve(
         .into_iter()
         .map(|remote| listeners.start(remote))
         .collect::<Result<_, _>>()?;
+    let mut gateway = start_gateway(arguments, &listeners)?;
     let (mut storages, mut places, mut greeting) = (Vec::new(), HashMap::new(), Vec::new());
     let mut database_ids = HashMap::new();
     for (place, loaded) in loaded.into_iter().enumerate() {
@@ -173,6 +175,9 @@ async fn serve(
         _ = terminate.recv() => info!("stopping on SIGTERM"),
     }
     listeners.stop_accepting();
+    if let Some(gateway) = &mut gateway {
+        gateway.stop_accepting();
+    }
     // A state thread that is gone has been told already.
     let _ = stop.send(());
     tokio::task::spawn_blocking(move || thread.join())
@@ -180,8 +185,20 @@ async fn serve(
         .ok()
         .context("the state thread panicked")?;
     listeners.stop(STOP_GRACE).await;
+    if let Some(gateway) = gateway {
+        gateway.stop(STOP_GRACE).await;
+    }
     info!("stopped");
     Ok(())
+}
+
+fn start_gateway(arguments: &Arguments, listeners: &Listeners) -> anyhow::Result<Option<Gateway>> {
+    let Some(address) = arguments.http.clone() else {
+        return Ok(None);
+    };
+    let access = arguments.access();
+    info!("JSON-RPC 2.0 over HTTP at {address}, {access}");
+    Ok(Some(Gateway::start(address, access, listeners.attacher())?))
 }
 
 fn run_state(state: State, sources: Sources) {

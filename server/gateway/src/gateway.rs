@@ -1,6 +1,6 @@
 //! The listening socket and its connections, from accept to the clean end.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use ecow::EcoString;
 use hyper::body::Incoming;
@@ -44,6 +44,15 @@ pub enum Access {
     ReadOnly,
     /// Whatever a client of the server may.
     Write,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::ReadOnly => "read-only",
+            Self::Write => "writable",
+        })
+    }
 }
 
 /// Why the gateway does not start.
