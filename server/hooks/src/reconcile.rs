@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ecow::{EcoString, eco_format};
 
-use crate::diff::{self, Verdict};
+use crate::diff::{self, Diff, Verdict};
 use crate::limits::{
     CONTENDED_WINDOW_MS, HEALS_MAX, LEAVING_MS, OBJECTS_PER_PLAN_MAX, RESYNC_MS, RETRY_MS_MAX, RETRY_MS_MIN,
 };
@@ -523,20 +523,7 @@ impl Reconciler {
     fn work(&mut self, now_ms: u64) {
         while self.running.is_none() && self.loaded && self.have.host().is_some() && !self.dirty.is_empty() {
             let keys = self.next_keys();
-            let compared = diff::plan(&self.want, &self.have, &keys);
-            let mut held = BTreeSet::new();
-            for (key, verdict) in &compared.verdicts {
-                if !self.judge(now_ms, key, verdict, &compared.plan) {
-                    held.insert(key.clone());
-                }
-            }
-            let (keys, plan) = if held.is_empty() {
-                (keys, compared.plan)
-            } else {
-                let keys: BTreeSet<ObjectKey> = keys.difference(&held).cloned().collect();
-                let plan = diff::plan(&self.want, &self.have, &keys).plan;
-                (keys, plan)
-            };
+            let (keys, plan) = self.compare(now_ms, keys);
             if !plan.is_empty() {
                 self.runs += 1;
                 let concerned = plan.steps.iter().map(|step| step.object.clone()).collect();
@@ -558,6 +545,23 @@ impl Reconciler {
                     plan,
                 });
             }
+        }
+    }
+
+    /// Compares objects and judges each. Gives those whose steps may run now, and the plan for them.
+    fn compare(&mut self, now_ms: u64, mut keys: BTreeSet<ObjectKey>) -> (BTreeSet<ObjectKey>, Plan) {
+        loop {
+            let Diff { plan, verdicts } = diff::plan(&self.want, &self.have, &keys);
+            let before = keys.len();
+            for (key, verdict) in &verdicts {
+                if !self.judge(now_ms, key, verdict, &plan) {
+                    keys.remove(key);
+                }
+            }
+            if keys.len() == before {
+                return (keys, plan);
+            }
+            // Without those that are held back, who depends on them is another matter.
         }
     }
 

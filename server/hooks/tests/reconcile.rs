@@ -1,0 +1,417 @@
+//! The reconciler over the kernel in memory, in time that the test gives.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
+
+use std::collections::BTreeMap;
+
+use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
+use nonnet_hooks::model::Model;
+use nonnet_hooks::name::LinkName;
+use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Route, Veth};
+use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
+use nonnet_hooks::report::{Event, EventKind, Report, State};
+use nonnet_hooks::want::{Mark, Resolution};
+use proptest::prelude::*;
+
+/// A reconciler, a kernel, and a clock between them.
+struct World {
+    reconciler: Reconciler,
+    model: Model,
+    places: BTreeMap<NetnsRef, NamespaceId>,
+    now_ms: u64,
+    cfg: u64,
+    reports: BTreeMap<Owner, Report>,
+    events: Vec<Event>,
+    progress: (u64, usize),
+    /// How many of the next operations are refused.
+    refusals: usize,
+    runs: usize,
+    steps: usize,
+}
+
+fn name(text: &str) -> LinkName {
+    LinkName::new(text).unwrap()
+}
+
+fn owner(table: &str, uuid: u128) -> Owner {
+    Owner {
+        table: table.into(),
+        uuid,
+    }
+}
+
+fn bridge(text: &str) -> Desired {
+    Desired::Objects(vec![Object::Bridge(Bridge {
+        name: name(text),
+        mac: None,
+        mtu: None,
+        stp: false,
+        ipv6: false,
+    })])
+}
+
+fn netns(at: u32) -> NetnsRef {
+    NetnsRef::Name(format!("c{at}").into())
+}
+
+fn port(at: u32) -> Desired {
+    let [high, low] = u16::try_from(at + 10).unwrap().to_be_bytes();
+    Desired::Objects(vec![Object::Veth(Veth {
+        name: name(&format!("vi{at}")),
+        peer: name("eth0"),
+        netns: netns(at),
+        mac: None,
+        mtu: None,
+        bridge: Some(name("br0")),
+        addresses: vec![format!("10.9.{high}.{low}/16").parse().unwrap()],
+        routes: vec![Route::default_via("10.9.0.1".parse().unwrap())],
+        ipv6: false,
+        sysctls: BTreeMap::new(),
+    })])
+}
+
+fn rows(ports: u32) -> Vec<(Owner, Desired)> {
+    let mut rows = vec![(owner("bridges", 1), bridge("br0"))];
+    rows.extend((0..ports).map(|at| (owner("ports", at.into()), port(at))));
+    rows
+}
+
+impl World {
+    fn new(heal: Heal, observe_only: bool, namespaces: u32) -> Self {
+        let options = Options {
+            mark: Mark::of(b"world"),
+            heal,
+            observe_only,
+            seed: 7,
+        };
+        let mut world = Self {
+            reconciler: Reconciler::new(options),
+            model: Model::new(),
+            places: BTreeMap::new(),
+            now_ms: 1_000,
+            cfg: 0,
+            reports: BTreeMap::new(),
+            events: Vec::new(),
+            progress: (0, 0),
+            refusals: 0,
+            runs: 0,
+            steps: 0,
+        };
+        for at in 0..namespaces {
+            world.appear(at);
+        }
+        world.feed(Input::Observed(vec![world.replaced(NamespaceId::Host)]));
+        world
+    }
+
+    fn replaced(&self, id: NamespaceId) -> Observation {
+        Observation {
+            namespace: id,
+            change: Change::Replaced(self.model.dump(id).unwrap()),
+        }
+    }
+
+    fn appear(&mut self, at: u32) {
+        let id = NamespaceId::Inode(100 + u64::from(at));
+        self.model.add_namespace(id);
+        self.places.insert(netns(at), id);
+        self.resolve(&netns(at));
+    }
+
+    fn resolve(&mut self, netns: &NetnsRef) {
+        let resolution = match self.places.get(netns).copied() {
+            Some(id) => {
+                self.feed(Input::Observed(vec![self.replaced(id)]));
+                Resolution::Present(id)
+            }
+            None => Resolution::Absent("it does not exist".into()),
+        };
+        self.feed(Input::Resolved {
+            netns: netns.clone(),
+            resolution,
+        });
+    }
+
+    fn commit(&mut self, changes: Vec<(Owner, Desired)>) {
+        self.cfg += 1;
+        self.feed(Input::Wanted { cfg: self.cfg, changes });
+    }
+
+    /// Deletes a link as somebody else would.
+    fn delete(&mut self, text: &str) {
+        let seen = self.model.delete_by_name(NamespaceId::Host, &name(text));
+        self.feed(Input::Observed(seen));
+    }
+
+    /// Lets time pass up to the next deadline, at most this far.
+    fn wait(&mut self, ms: u64) {
+        let end = self.now_ms + ms;
+        while self.now_ms < end {
+            self.now_ms = self.reconciler.deadline_ms().clamp(self.now_ms + 1, end);
+            self.feed(Input::Tick);
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while !inputs.is_empty() {
+            for output in self.reconciler.handle(self.now_ms, inputs.remove(0)) {
+                match output {
+                    Output::Run { run, plan } => {
+                        self.runs += 1;
+                        self.steps += plan.steps.len();
+                        let refusals = &mut self.refusals;
+                        let (outcomes, observed) = self.model.run(&plan, None, |_| {
+                            let refused = *refusals > 0;
+                            *refusals = refusals.saturating_sub(1);
+                            refused
+                        });
+                        inputs.push(Input::Ran {
+                            run,
+                            outcomes,
+                            observed,
+                        });
+                    }
+                    Output::Dump => {
+                        let ids = self.places.values().copied().chain([NamespaceId::Host]);
+                        inputs.push(Input::Observed(ids.map(|id| self.replaced(id)).collect()));
+                    }
+                    Output::Watch(netns) => {
+                        let place = self.places.get(&netns).copied();
+                        inputs.extend(place.map(|id| Input::Observed(vec![self.replaced(id)])));
+                        let absent = || Resolution::Absent("it does not exist".into());
+                        inputs.push(Input::Resolved {
+                            netns,
+                            resolution: place.map_or_else(absent, Resolution::Present),
+                        });
+                    }
+                    Output::Unwatch(_) => {}
+                    Output::Report(report) => {
+                        self.reports.insert(report.owner.clone(), report);
+                    }
+                    Output::Progress { cur_cfg, failed } => self.progress = (cur_cfg, failed),
+                    Output::Event(event) => self.events.push(event),
+                }
+            }
+        }
+    }
+
+    fn state(&self, owner: &Owner) -> State {
+        self.reports[owner].state
+    }
+
+    fn count(&self, kind: EventKind) -> usize {
+        self.events.iter().filter(|event| event.kind == kind).count()
+    }
+}
+
+#[test]
+fn commit_costs_what_it_changes() {
+    let mut world = World::new(Heal::On, false, 601);
+    world.commit(rows(600));
+    assert_eq!(world.progress, (1, 0));
+    let (runs, steps) = (world.runs, world.steps);
+    world.commit(vec![(owner("ports", 600), port(600))]);
+    assert_eq!((world.progress, world.runs), ((2, 0), runs + 1));
+    assert!(world.steps - steps < 10, "one port, not six hundred");
+}
+
+#[test]
+fn commit_without_effect_counts_as_done() {
+    let mut world = World::new(Heal::On, false, 0);
+    world.commit(vec![]);
+    world.commit(vec![]);
+    assert_eq!((world.progress, world.runs), ((2, 0), 0));
+}
+
+#[test]
+fn refused_object_is_tried_again_after_longer_and_longer() {
+    let mut world = World::new(Heal::On, false, 1);
+    world.refusals = 5;
+    world.commit(vec![(owner("bridges", 1), bridge("br0"))]);
+    let mut tries = vec![];
+    for ms in 0..3_000 {
+        let runs = world.runs;
+        world.wait(1);
+        if world.runs > runs {
+            tries.push(ms);
+        }
+    }
+    assert_eq!(tries.len(), 5, "{tries:?}");
+    for (pair, wait) in tries.windows(2).zip([100, 200, 400, 800]) {
+        let gap = pair[1] - pair[0];
+        assert!(
+            gap >= wait * 3 / 4 && gap <= wait * 5 / 4 + 1,
+            "{gap} is not about {wait}"
+        );
+    }
+    assert_eq!(
+        (world.state(&owner("bridges", 1)), world.progress),
+        (State::Converged, (1, 0))
+    );
+}
+
+#[test]
+fn failed_row_counts_until_it_works_and_its_commit_is_read_back() {
+    let mut world = World::new(Heal::On, false, 1);
+    world.refusals = 1;
+    world.commit(rows(1));
+    assert_eq!(world.progress, (1, 2), "the bridge, and the port that has none");
+    assert_eq!(world.state(&owner("bridges", 1)), State::Failed);
+    world.wait(2_000);
+    assert_eq!(world.progress, (1, 0));
+}
+
+#[test]
+fn row_waits_for_its_namespace_and_is_served_when_it_appears() {
+    let mut world = World::new(Heal::On, false, 0);
+    world.commit(rows(1));
+    assert_eq!(
+        (world.state(&owner("ports", 0)), world.progress),
+        (State::Waiting, (1, 1))
+    );
+    world.appear(0);
+    assert_eq!(
+        (world.state(&owner("ports", 0)), world.progress),
+        (State::Converged, (1, 0))
+    );
+    let id = world.places.remove(&netns(0)).unwrap();
+    world.resolve(&netns(0));
+    let gone = world.model.remove_namespace(id);
+    world.feed(Input::Observed(gone));
+    assert_eq!(
+        (world.state(&owner("ports", 0)), world.progress),
+        (State::Waiting, (1, 1))
+    );
+    assert_eq!(world.count(EventKind::Drift), 0);
+}
+
+#[test]
+fn drift_is_healed_reported_or_left() {
+    for (heal, state, drifts, healed) in [
+        (Heal::On, State::Converged, 1, 1),
+        (Heal::Report, State::Drifted, 1, 0),
+        (Heal::Off, State::Converged, 0, 0),
+    ] {
+        let mut world = World::new(heal, false, 1);
+        world.commit(rows(1));
+        world.delete("vi0");
+        world.wait(40_000);
+        let seen = (
+            world.state(&owner("ports", 0)),
+            world.count(EventKind::Drift),
+            world.count(EventKind::Healed),
+        );
+        assert_eq!(seen, (state, drifts, healed), "{heal:?}");
+        world.commit(vec![(owner("ports", 0), port(0))]);
+        assert_eq!(world.progress, (2, 0), "a commit of the row repairs it, {heal:?}");
+    }
+}
+
+#[test]
+fn object_that_is_healed_too_often_is_contended_until_its_row_changes() {
+    let mut world = World::new(Heal::On, false, 1);
+    world.commit(rows(1));
+    for _ in 0..6 {
+        world.delete("vi0");
+        world.wait(100);
+    }
+    assert_eq!(
+        (world.state(&owner("ports", 0)), world.count(EventKind::Healed)),
+        (State::Conflict, 5)
+    );
+    assert!(
+        world.reports[&owner("ports", 0)]
+            .error
+            .as_ref()
+            .unwrap()
+            .starts_with("contended")
+    );
+    world.wait(60_000);
+    assert_eq!(world.state(&owner("ports", 0)), State::Conflict);
+    world.commit(vec![(owner("ports", 0), port(0))]);
+    assert_eq!(world.state(&owner("ports", 0)), State::Converged);
+}
+
+#[test]
+fn second_row_of_a_name_is_in_conflict_until_the_first_goes() {
+    let mut world = World::new(Heal::On, false, 0);
+    world.commit(vec![
+        (owner("bridges", 1), bridge("br0")),
+        (owner("bridges", 2), bridge("br0")),
+    ]);
+    assert_eq!(
+        (world.state(&owner("bridges", 2)), world.progress),
+        (State::Conflict, (1, 1))
+    );
+    world.commit(vec![(owner("bridges", 1), Desired::Gone)]);
+    assert_eq!(
+        (world.state(&owner("bridges", 2)), world.progress),
+        (State::Converged, (2, 0))
+    );
+}
+
+#[test]
+fn observing_only_changes_nothing_and_says_so() {
+    let mut world = World::new(Heal::On, true, 1);
+    world.commit(rows(1));
+    assert_eq!((world.runs, world.progress), (0, (1, 2)));
+    let error = world.reports[&owner("bridges", 1)].error.clone().unwrap();
+    assert_eq!(
+        error,
+        "not applied, since the server only observes: add link br0 type bridge"
+    );
+}
+
+#[test]
+fn row_that_cannot_be_compiled_says_why() {
+    let mut world = World::new(Heal::On, false, 0);
+    world.commit(vec![(owner("ports", 1), Desired::Invalid("no such thing".into()))]);
+    assert_eq!(
+        (world.state(&owner("ports", 1)), world.progress),
+        (State::Failed, (1, 1))
+    );
+    world.commit(vec![(owner("ports", 1), Desired::Gone)]);
+    assert_eq!(world.progress, (2, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_it_ends_as_wanted(steps in proptest::collection::vec((0_u8..7, 0_u32..4, 0_usize..6), 1..30)) {
+        let mut world = World::new(Heal::On, false, 2);
+        world.commit(rows(2));
+        for (what, at, refusals) in steps {
+            match what {
+                0 => world.commit(vec![(owner("ports", at.into()), port(at))]),
+                1 => world.commit(vec![(owner("ports", at.into()), Desired::Gone)]),
+                2 => world.delete(&format!("vi{at}")),
+                3 if !world.places.contains_key(&netns(at)) => world.appear(at),
+                4 => {
+                    if let Some(id) = world.places.remove(&netns(at)) {
+                        world.resolve(&netns(at));
+                        let gone = world.model.remove_namespace(id);
+                        world.feed(Input::Observed(gone));
+                    }
+                }
+                5 => world.refusals = refusals,
+                _ => world.wait(15_000),
+            }
+            world.wait(3_000);
+        }
+        world.refusals = 0;
+        for at in 0..4 {
+            if !world.places.contains_key(&netns(at)) {
+                world.appear(at);
+            }
+        }
+        world.commit(rows(4));
+        world.wait(70_000);
+        prop_assert_eq!(world.progress, (world.cfg, 0));
+        prop_assert!(world.reconciler.preview().is_empty(), "{}", world.reconciler.preview());
+        world.commit((0..4).map(|at| (owner("ports", at), Desired::Gone)).collect());
+        world.wait(70_000);
+        prop_assert_eq!(world.progress, (world.cfg, 0));
+        prop_assert_eq!(world.model.dump(NamespaceId::Host).unwrap().links.len(), 2);
+    }
+}
