@@ -2,13 +2,27 @@
 
 use std::sync::Arc;
 
-use nonnet_engine::{ChangeSet, Database, Entropy, Transaction, commit};
-use nonnet_schema::{DatabaseSchema, Datum, OvsdbError, SERVER_SCHEMA, TableIndex};
+use ecow::EcoString;
 
-use crate::server::StartError;
+use nonnet_engine::{ChangeSet, Database, Entropy, Transaction, commit};
+use nonnet_schema::{DatabaseSchema, Datum, OvsdbError, SERVER_SCHEMA, SchemaTextError, TableIndex};
 
 /// The name of the database that lists the databases.
 pub(crate) const CATALOG: &str = "_Server";
+
+/// Why a database cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The schema of `_Server` is no schema.
+    #[error("the built-in schema: {0}")]
+    Schema(#[from] SchemaTextError),
+    /// Another database has the name.
+    #[error("a database named {0} is already served")]
+    DuplicateName(EcoString),
+    /// The list of databases refuses it.
+    #[error(transparent)]
+    Catalog(#[from] OvsdbError),
+}
 
 /// An empty `_Server`.
 pub(crate) fn new_catalog(hash_seed: u64) -> Result<Database, StartError> {

@@ -15,7 +15,8 @@ mod served;
 mod server;
 mod session;
 
+pub use catalog::StartError;
 pub use command::{Command, Event, Outgoing};
 pub use now::Now;
 pub use peer::{Credentials, Peer, SessionId};
-pub use server::{Server, StartError};
+pub use server::Server;

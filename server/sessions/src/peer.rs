@@ -3,21 +3,11 @@
 //! Filled by the transport once, at accept; never from anything the client says.
 
 use ecow::EcoString;
+pub use nonnet_chain::Credentials;
 
 /// Names one session for as long as the process lives; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
-
-/// The credentials of a peer on a unix socket (`SO_PEERCRED`, `unix(7)`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// User id, in our user namespace.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-    /// Process id at the time of `connect()`, in our pid namespace.
-    pub pid: u32,
-}
 
 /// The other end of a session. By default, nothing is known of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use ecow::EcoString;
 use nonnet_chain::{Author, Chain, Request};
 use nonnet_engine::{ChangeSet, CommitHook, Database, Entropy, Transaction, commit};
-use nonnet_schema::{ErrorKind, Message, OvsdbError, SchemaTextError, Uuid, malformed_text, notification_text};
+use nonnet_schema::{ErrorKind, Message, OvsdbError, Uuid, malformed_text, notification_text};
 use serde_json::Value;
 
-use crate::catalog::{self, CATALOG};
+use crate::catalog::{self, CATALOG, StartError};
 use crate::command::{Command, Event, Outgoing};
 use crate::lock::{Locks, Notice};
 use crate::now::Now;
@@ -28,20 +28,6 @@ pub struct Server {
     /// Sessions with something queued that waits for a gate.
     owing: BTreeSet<SessionId>,
     pub(crate) commands: Vec<Command>,
-}
-
-/// Why a database cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The schema of `_Server` is no schema.
-    #[error("the built-in schema: {0}")]
-    Schema(#[from] SchemaTextError),
-    /// Another database has the name.
-    #[error("a database named {0} is already served")]
-    DuplicateName(EcoString),
-    /// The list of databases refuses it.
-    #[error(transparent)]
-    Catalog(#[from] OvsdbError),
 }
 
 impl Server {

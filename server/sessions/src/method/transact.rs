@@ -4,7 +4,7 @@
 //! when its time is up. Parked transactions are tried in the order they came.
 
 use ecow::{EcoString, EcoVec};
-use nonnet_chain::{Author, Credentials, Request};
+use nonnet_chain::{Author, Request};
 use nonnet_engine::{Commit, Context, OperationResult, Outcome, execute, write_results};
 use nonnet_schema::{ErrorKind, OvsdbError, ReplyError, error_reply_text, json};
 use serde_json::Value;
@@ -266,11 +266,7 @@ enum Place {
 
 fn author_of(peer: &Peer) -> Author {
     Author {
-        credentials: peer.credentials.map(|peer| Credentials {
-            uid: peer.uid,
-            gid: peer.gid,
-            pid: peer.pid,
-        }),
+        credentials: peer.credentials,
         comm: peer.comm.clone(),
         remote: peer.remote.clone(),
         address: peer.address.clone(),
