@@ -1,2 +1,78 @@
-//! The nonnet command line.
-fn main() {}
+//! `nonnet`: the command line. It talks to the server's socket like any other client, and reads the log from its file.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 it worked, 1 it did not; `diff` and `verify` have
+//! their own (see their help), and arguments that are not understood give 2.
+
+mod arguments;
+mod catalog;
+mod command;
+mod content;
+mod difference;
+mod document;
+mod limits;
+mod live;
+mod notation;
+mod output;
+mod plan;
+mod server;
+mod state;
+mod time;
+mod wanted;
+mod who;
+
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use output::Output;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // What these two say of errors must differ from what they say of changes and faults.
+    let code_on_error = match arguments.command {
+        Command::Diff(_) | Command::Verify(_) => 2,
+        _ => 1,
+    };
+    match run(arguments) {
+        Ok(code) => ExitCode::from(code),
+        // Whoever read the output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = io::Write::write_all(&mut io::stderr(), format!("nonnet: {error:#}\n").as_bytes());
+            ExitCode::from(code_on_error)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<u8> {
+    let Arguments { common, command } = arguments;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let output = &mut Output::new(common.format);
+    let code = match command {
+        Command::Apply(options) => runtime.block_on(command::apply::run(&common, &options, output)),
+        Command::Diff(options) => runtime.block_on(command::diff::run(&common, &options, output)),
+        Command::Query(options) => runtime.block_on(command::query::run(&common, &options, output)),
+        Command::Monitor(options) => runtime.block_on(command::monitor::run(&common, &options, output)),
+        Command::Transact(options) => runtime.block_on(command::transact::run(&common, &options, output)),
+        Command::Log(options) => command::log::run(&common, &options, output),
+        Command::Verify(options) => command::verify::run(&common, &options, output),
+    }?;
+    output.flush()?;
+    Ok(code)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let json = cause
+            .downcast_ref::<serde_json::Error>()
+            .and_then(serde_json::Error::io_error_kind);
+        io.or(json) == Some(ErrorKind::BrokenPipe)
+    })
+}

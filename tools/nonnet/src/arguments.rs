@@ -1,0 +1,239 @@
+//! The command line's arguments and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// See and change the networks of this host through nonnetd, and read its log.
+#[derive(Debug, Parser)]
+#[command(name = "nonnet", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  nonnet apply state.json --wait 10     make the file come true and see whether it did
+  nonnet diff state.json                what apply would change
+  nonnet query ports                    the attachments and what became of them
+  nonnet query --plugin lxc | jq '.containers[0]'
+  nonnet monitor lxc ports              follow changes as they happen
+  nonnet log --limit 5                  who changed what, newest first
+  nonnet verify                         whether the log is as it was written
+  nonnet transact '[{\"op\":\"select\",\"table\":\"lxc\",\"where\":[]}]'";
+
+/// What all commands take.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The server: a socket's path, unix:PATH or tcp:IP:PORT
+    /// [default: nonnet.db.sock in the current directory where there is one, else /run/nonnet/nonnet.db.sock]
+    #[arg(long, global = true, env = "NONNET_SOCKET", value_name = "ADDRESS")]
+    pub(crate) socket: Option<String>,
+
+    /// The database.
+    #[arg(long, global = true, default_value = "OpNonNet", value_name = "NAME")]
+    pub(crate) db: String,
+
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs; what follows a server prints one JSON text per line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the rows of the database those of a state file, in one transaction.
+    #[command(after_help = APPLY_HELP)]
+    Apply(Apply),
+    /// Show what `apply` would change. Exit code: 0 nothing, 1 changes, 2 an error.
+    #[command(after_help = DIFF_HELP)]
+    Diff(Diff),
+    /// Show the rows of a table, or of all.
+    #[command(after_help = QUERY_HELP)]
+    Query(Query),
+    /// Follow changes of rows as they happen.
+    #[command(after_help = "Examples:\n  nonnet monitor\n  nonnet monitor ports --format json | jq -c .columns.status")]
+    Monitor(Monitor),
+    /// Show the log of commits: who, when, what; newest first. Needs no server.
+    #[command(after_help = LOG_HELP)]
+    Log(Log),
+    /// Check the log's hash chain. Exit code: 0 sound, 1 a fault, 2 it could not be read. Needs no server.
+    #[command(after_help = "Examples:\n  nonnet verify\n  nonnet verify /var/lib/nonnet/nonnet.db")]
+    Verify(Verify),
+    /// Send operations of RFC 7047 as one transaction and print the results.
+    #[command(after_help = TRANSACT_HELP)]
+    Transact(Transact),
+}
+
+const APPLY_HELP: &str = "\
+The file holds one or more JSON documents, each of one of these forms:
+  {\"version\":1,\"plugins\":{\"lxc\":{\"containers\":[{\"id\":\"100\",\"bridge\":\"br0\",\"properties\":{...}}]},
+                          \"bridges\":[{\"name\":\"br0\"}], \"networks\":[...], \"ports\":[...]}}
+  {\"containers\":[...]}       as `nonnet query --plugin lxc` prints it
+  {\"id\":\"100\", ...}          one container
+Several documents are merged in order: of a row that is in two of them, the later one's columns win.
+A plugin other than lxc is a table of the database: an array of rows, with `name` and any other columns.
+A reference is the other row's name; routes are written inside their owner: \"routes\":[{\"destination\":\"10.0.0.0/8\"}].
+Members whose names start with \"_\" are comments.
+What a row in the file does not mention stays as it is. For a new container that is: veth vi{id}, not running, no properties.
+
+Examples:
+  nonnet apply state.json
+  nonnet apply state.json --dry-run
+  nonnet query --plugin lxc | jq '.containers[0].bridge = \"br1\"' | nonnet apply - --wait 10";
+
+const DIFF_HELP: &str = "\
+Lines begin with + for a row that would be made, ~ for one that would change, - for one that would be deleted (with --prune),
+and with ! for one that is in the database as the file says, but not (yet) in the kernel (with --live).
+
+Examples:
+  nonnet diff state.json && echo nothing to do
+  nonnet diff state.json --live --format json";
+
+const QUERY_HELP: &str = "\
+Conditions: COLUMN=VALUE and COLUMN!=VALUE; of a set, whether it has the value; of a map, COLUMN:KEY=VALUE.
+
+Examples:
+  nonnet query
+  nonnet query ports --where network=lan --columns name,addresses_in_use,status
+  nonnet query lxc --where properties:network_type=bridge --format json
+  nonnet query --plugin lxc";
+
+const LOG_HELP: &str = "\
+The file is read directly, whether a server runs or not.
+
+Examples:
+  nonnet log --limit 1
+  nonnet log --table lxc --reverse
+  nonnet log /var/lib/nonnet/nonnet.db --format json | jq -c '[.seq, .who.user, .comments]'";
+
+const TRANSACT_HELP: &str = "\
+Examples:
+  nonnet transact '{\"op\":\"insert\",\"table\":\"bridges\",\"row\":{\"name\":\"br0\"}}'
+  nonnet transact '[\"OpNonNet\",{\"op\":\"select\",\"table\":\"lxc\",\"where\":[]}]'
+  echo '[{\"op\":\"select\",\"table\":\"lxc\",\"where\":[]}]' | nonnet transact";
+
+/// Which part of which file.
+#[derive(Debug, Args)]
+pub(crate) struct StateFile {
+    /// The state file; - for standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Only this plugin of the file; may be given many times.
+    #[arg(long = "plugin", short = 'p', value_name = "NAME")]
+    pub(crate) plugins: Vec<String>,
+
+    /// Also delete rows that are not in the file, of the tables that are.
+    #[arg(long)]
+    pub(crate) prune: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) state: StateFile,
+
+    /// Have the server try everything, show what would change, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Wait until the kernel has followed, at most so many seconds, and tell what became of each row.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait: Option<f64>,
+
+    /// Let --prune delete any number of containers.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub(crate) state: StateFile,
+
+    /// Also show rows of the file that are in the database but not realised in the kernel.
+    #[arg(long)]
+    pub(crate) live: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// The table; without it, all that have rows.
+    #[arg(value_name = "TABLE", conflicts_with = "plugin")]
+    pub(crate) table: Option<String>,
+
+    /// Print the rows as a state file has them.
+    #[arg(long, short = 'p', value_name = "NAME")]
+    pub(crate) plugin: Option<String>,
+
+    /// Only rows for which this holds; may be given many times.
+    #[arg(long = "where", value_name = "COLUMN=VALUE", requires = "table")]
+    pub(crate) conditions: Vec<String>,
+
+    /// Only these columns, in this order.
+    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',', requires = "table")]
+    pub(crate) columns: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Monitor {
+    /// The tables; without any, all.
+    #[arg(value_name = "TABLE")]
+    pub(crate) tables: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Only commits that changed this table, and only its rows.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+
+    /// At most so many commits.
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<u64>,
+
+    /// Oldest first.
+    #[arg(long)]
+    pub(crate) reverse: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Transact {
+    /// The operations: one object, an array of them, or that of a whole `transact` request; without it, from standard input.
+    #[arg(value_name = "OPERATIONS")]
+    pub(crate) operations: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,25 @@
+//! What the command line takes and waits for at most, each with its unit and reason.
+
+use std::time::Duration;
+
+/// The longest state file, in bytes: what it becomes must fit into one request to the server.
+pub(crate) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How often a transaction is put together again after somebody else changed a row in between.
+pub(crate) const ATTEMPTS_MAX: u32 = 10;
+
+/// Containers that `--prune` deletes without being forced: more are probably a mistake.
+pub(crate) const PRUNED_CONTAINERS_MAX: usize = 10;
+
+/// Records read in one go when the log is shown from its end.
+pub(crate) const LOG_STEP_RECORDS: u64 = 256;
+
+/// Characters of one value shown in a table; the rest is cut off, JSON shows all of it.
+pub(crate) const CELL_CHARACTERS_MAX: usize = 60;
+
+/// How often a row's state is read anew while nothing is heard of it.
+pub(crate) const STATE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The newest records that are searched for the names of rows before the log is shown: a change does not say what its row is called.
+/// Rows that are older than that, and do not change their names, are shown by their UUIDs.
+pub(crate) const NAME_RECORDS_MAX: u64 = 100_000;
