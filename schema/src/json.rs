@@ -165,6 +165,7 @@ pub fn write_real(real: f64, out: &mut String) {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "a failed test panics")]
 mod tests {
     use super::*;
 

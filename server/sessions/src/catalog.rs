@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ecow::EcoString;
-
 use nonnet_engine::{ChangeSet, Database, Entropy, Transaction, commit};
 use nonnet_schema::{DatabaseSchema, Datum, OvsdbError, SERVER_SCHEMA, SchemaTextError, TableIndex};
 

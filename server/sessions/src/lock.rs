@@ -124,12 +124,12 @@ mod tests {
     const B: SessionId = SessionId(2);
     const C: SessionId = SessionId(3);
 
-    fn locked(session: SessionId) -> Option<Notice> {
-        Some(Notice::Locked(session, "l".into()))
+    fn locked(session: SessionId) -> Notice {
+        Notice::Locked(session, "l".into())
     }
 
-    fn stolen(session: SessionId) -> Option<Notice> {
-        Some(Notice::Stolen(session, "l".into()))
+    fn stolen(session: SessionId) -> Notice {
+        Notice::Stolen(session, "l".into())
     }
 
     #[test]
@@ -137,16 +137,16 @@ mod tests {
         let (mut locks, name) = (Locks::default(), EcoString::from("l"));
         assert_eq!(locks.acquire(A, &name, Mode::Wait).unwrap(), (true, None));
         assert_eq!(locks.acquire(B, &name, Mode::Wait).unwrap(), (false, None));
-        assert_eq!(locks.acquire(C, &name, Mode::Steal).unwrap(), (true, stolen(A)));
-        assert_eq!(locks.release(C, &name).unwrap(), locked(A));
-        assert_eq!(locks.release(A, &name).unwrap(), locked(B));
+        assert_eq!(locks.acquire(C, &name, Mode::Steal).unwrap(), (true, Some(stolen(A))));
+        assert_eq!(locks.release(C, &name).unwrap(), Some(locked(A)));
+        assert_eq!(locks.release(A, &name).unwrap(), Some(locked(B)));
     }
 
     #[test]
     fn a_robbed_thief_is_out_of_the_queue_but_must_still_unlock() {
         let (mut locks, name) = (Locks::default(), EcoString::from("l"));
         locks.acquire(A, &name, Mode::Steal).unwrap();
-        assert_eq!(locks.acquire(B, &name, Mode::Steal).unwrap(), (true, stolen(A)));
+        assert_eq!(locks.acquire(B, &name, Mode::Steal).unwrap(), (true, Some(stolen(A))));
         assert!(locks.acquire(A, &name, Mode::Wait).is_err());
         assert_eq!(locks.release(B, &name).unwrap(), None);
         assert_eq!(locks.release(A, &name).unwrap(), None);

@@ -79,7 +79,7 @@ impl Server {
         let (own, users): (Vec<_>, Vec<_>) = self.databases.keys().partition(|name| name.starts_with('_'));
         let mut out = String::new();
         json::write_sequence(users.into_iter().chain(own), &mut out, |name, out| {
-            json::write_string(name, out)
+            json::write_string(name, out);
         });
         out
     }

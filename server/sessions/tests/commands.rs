@@ -1,5 +1,11 @@
 //! The server as a pure machine: events in, commands out. No socket, no disk, no clock.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed test panics")]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a failed test panics"
+)]
 
 use std::sync::Arc;
 
