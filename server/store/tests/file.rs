@@ -6,7 +6,6 @@
 mod fixture;
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 use std::time::Instant;
 
 use fixture::{Model, materialise};
@@ -306,67 +305,4 @@ fn a_new_schema_is_in_force_with_the_record_that_brings_it() {
         materialise(&mut opened.log);
     }
     Reader::open(&path).unwrap().verify(|_| ()).unwrap();
-}
-
-/// The child of the test below: appends until it is killed, and prints each record that is acknowledged.
-#[test]
-fn child_that_is_killed() {
-    let Ok(path) = std::env::var("NONNET_STORE_CHILD") else {
-        return;
-    };
-    let path = std::path::Path::new(&path);
-    let mut opened = open(path).unwrap();
-    let mut model = Model::create(&path.with_extension("model"));
-    model.chain = opened.chain;
-    loop {
-        let expected = model.chain.head();
-        let uuid = Uuid::from_u128(u128::from(expected.seq) << 64 | 1);
-        let row = model.row(TableIndex(0), uuid);
-        let record = model.record(vec![(TableIndex(0), uuid, Some(row))]);
-        let head = opened
-            .log
-            .append(&[record], expected, expected.seq.is_multiple_of(2))
-            .unwrap();
-        println!("acknowledged {}", head.seq);
-        if head.seq.is_multiple_of(7) {
-            opened.log.maintain(true).unwrap();
-        }
-    }
-}
-
-#[test]
-fn a_killed_process_loses_nothing_that_it_acknowledged() {
-    use std::io::{BufRead, BufReader};
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.db");
-    Model::create(&path);
-    for round in 0..20 {
-        let _ = std::fs::remove_file(path.with_extension("model"));
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_is_killed", "--nocapture"])
-            .env("NONNET_STORE_CHILD", &path)
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let numbers = lines
-            .map_while(Result::ok)
-            .filter_map(|line| Some(line.rsplit_once("acknowledged ")?.1.parse::<u64>().unwrap()));
-        let mut last = 0;
-        for (count, number) in numbers.enumerate() {
-            last = number;
-            if count == 5 + round * 3 {
-                child.kill().unwrap();
-            }
-        }
-        child.wait().unwrap();
-        let opened = open(&path).unwrap();
-        assert!(
-            opened.chain.head().seq >= last && last > 0,
-            "{last} {:?}",
-            opened.chain.head()
-        );
-        assert_eq!(opened.rows.len() as u64, opened.chain.head().seq);
-        Reader::open(&path).unwrap().verify(|_| ()).unwrap();
-    }
 }
