@@ -5,6 +5,7 @@
 
 pub mod case;
 pub mod generate;
+pub mod host;
 pub mod netns;
 pub mod play;
 pub mod program;

@@ -265,7 +265,10 @@ impl Drop for Netns {
         for child in &self.children {
             let _ = killpg(*child, Signal::SIGKILL);
         }
-        if let Ok(holder) = i32::try_from(self.holder.id()) {
+        // The first process ends all others there; who started it waits for it, and then ends too.
+        if let (true, Ok(inside)) = (self.alone, i32::try_from(self.inside)) {
+            let _ = nix::sys::signal::kill(Pid::from_raw(inside), Signal::SIGKILL);
+        } else if let Ok(holder) = i32::try_from(self.holder.id()) {
             let _ = killpg(Pid::from_raw(holder), Signal::SIGKILL);
         }
         let _ = self.holder.wait();
@@ -322,17 +325,21 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
+        // The program first: it is for its starter to wait for it, and that ends when it has.
+        let _ = self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
         if let Ok(group) = i32::try_from(self.child.id()) {
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
-        let _ = self.child.wait();
     }
 }
 
 /// Removes a cgroup in all hierarchies; it is free only when the last of its processes is gone altogether.
 fn remove_cgroups(name: &str) {
     let from = Instant::now();
-    let remove = format!("find /sys/fs/cgroup -depth -type d -path '*/{name}*' -exec rmdir {{}} + 2>/dev/null");
+    let remove = format!(
+        "find /sys/fs/cgroup -depth -type d '(' -path '*/{name}' -o -path '*/{name}/*' ')' -exec rmdir {{}} + 2>/dev/null"
+    );
     while !Command::new("sh")
         .args(["-c", &remove])
         .status()
