@@ -149,12 +149,12 @@ fn converge(want: &Want, model: &mut Model) {
 
 fn check_marks(want: &Want, plan: &Plan, mirror: &Mirror) {
     for step in &plan.steps {
-        let link = match &step.operation {
-            Operation::LinkSet { link, .. }
-            | Operation::LinkDel { link }
-            | Operation::AddressDel { link, .. }
-            | Operation::RouteDel { link, .. } => link,
-            _ => continue,
+        let (Operation::LinkSet { link, .. }
+        | Operation::LinkDel { link }
+        | Operation::AddressDel { link, .. }
+        | Operation::RouteDel { link, .. }) = &step.operation
+        else {
+            continue;
         };
         let Some(index) = link.index else { continue };
         let have = mirror.namespace(link.namespace).unwrap().link_at(index).unwrap();

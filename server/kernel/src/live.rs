@@ -3,7 +3,7 @@
 //! Takes commands, gives the reconciler's inputs. What a plan did is read from the events that it caused: the kernel queues them before it
 //! acknowledges, so that after the last acknowledgement they are all there, and the mirror is what the kernel said, not what was asked for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -12,7 +12,7 @@ use std::time::Instant;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
 use nonnet_hooks::object::NetnsRef;
-use nonnet_hooks::plan::Plan;
+use nonnet_hooks::plan::{NewLink, Operation, Plan};
 use nonnet_hooks::reconcile::Input;
 use nonnet_hooks::want::{Mark, Resolution};
 use tokio::sync::mpsc::Sender;
@@ -155,8 +155,8 @@ impl Live {
         let mut runner = Runner::new(&mut self.spaces, self.mark, self.ipv6);
         let outcomes = runner.run(plan);
         let sysctls = std::mem::take(&mut runner.sysctls);
-        let ids = self.spaces.ids();
-        let drained = self.spaces.drain(&ids);
+        let concerned: Vec<NamespaceId> = concerned(plan).into_iter().collect();
+        let drained = self.spaces.drain(&concerned);
         let mut observed = drained.observations;
         observed.extend(sysctls.into_iter().map(|(namespace, path, value)| Observation {
             namespace,
@@ -303,4 +303,20 @@ impl Live {
             before.and_then(|fd| self.polled.remove(&fd));
         }
     }
+}
+
+/// The namespaces in which a plan changes something. The inner end of a deleted pair is told by its own event.
+fn concerned(plan: &Plan) -> BTreeSet<NamespaceId> {
+    let mut ids = BTreeSet::from([NamespaceId::Host]);
+    for step in &plan.steps {
+        ids.insert(step.operation.namespace());
+        if let Operation::LinkAdd {
+            new: NewLink::Veth { peer, .. },
+            ..
+        } = &step.operation
+        {
+            ids.insert(peer.namespace);
+        }
+    }
+    ids
 }
