@@ -22,7 +22,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::AbortHandle,
 };
 use tracing::debug;
@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     requests: mpsc::Sender<Request>,
     unsent_bytes: Arc<Semaphore>,
     places: Arc<Semaphore>,
+    /// Ends the session.
+    overrun: Notify,
     /// Ends the HTTP connection.
     stop: ServerHandle,
 }
@@ -112,6 +114,7 @@ impl Link {
             requests,
             unsent_bytes: Arc::new(Semaphore::new(UNSENT_BYTES_MAX)),
             places: Arc::new(Semaphore::new(CALLS_PER_CONNECTION_MAX)),
+            overrun: Notify::new(),
             stop,
         });
         let carrier = tokio::spawn(carry(stream, queue, Arc::clone(&shared))).abort_handle();
@@ -177,7 +180,7 @@ impl Shared {
                     "this connection has too many calls without an answer"
                 };
                 debug!("gateway connection ended: {too_much}");
-                self.end_connection();
+                self.overrun.notify_one();
                 Err(Failure::TooMuch(too_much))
             }
         }
@@ -202,11 +205,6 @@ impl Shared {
         // No code that holds the lock can panic half way through a change.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn end_connection(&self) {
-        // Stopped already is as good.
-        let _ = self.stop.stop();
-    }
 }
 
 /// Carries messages both ways until the session ends, then ends the connection.
@@ -215,12 +213,14 @@ async fn carry(stream: UnixStream, queue: mpsc::Receiver<Request>, shared: Arc<S
     let failure = tokio::select! {
         failure = read(input, &shared) => failure,
         () = write(output, queue) => Failure::Ended,
+        () = shared.overrun.notified() => Failure::Ended,
     };
     let all = shared.waiting().take().unwrap_or_default();
     for (waiting, _place) in all.into_values() {
         waiting.fail(failure.clone()).await;
     }
-    shared.end_connection();
+    // Stopped already is as good.
+    let _ = shared.stop.stop();
 }
 
 async fn write(mut output: OwnedWriteHalf, mut queue: mpsc::Receiver<Request>) {
