@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::catalog;
 use crate::content::{Row, Rows};
-use crate::output::{bare_or_quoted, words};
+use crate::output::{bare_or_quoted, change_words};
 use crate::state::State;
 use crate::wanted::{Content, LXC, RowName, Wanted, WantedRow};
 
@@ -126,13 +126,7 @@ pub(crate) fn to_json(change: &Change) -> Value {
 impl ColumnChange {
     /// `mtu 1500 -> 1400`, or `mtu 1400` of a new row.
     pub(crate) fn words(&self) -> String {
-        let column = &self.column;
-        match (&self.old, &self.new) {
-            (Some(old), Some(new)) => format!("{column} {} -> {}", words(old), words(new)),
-            (None, Some(new)) => format!("{column} {}", words(new)),
-            (Some(old), None) => format!("{column} {}", words(old)),
-            (None, None) => column.clone(),
-        }
+        change_words(&self.column, self.old.as_ref(), self.new.as_ref())
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) const PRUNED_CONTAINERS_MAX: usize = 10;
 pub(crate) const LOG_STEP_RECORDS: u64 = 256;
 
 /// Characters of one value shown in a table; the rest is cut off, JSON shows all of it.
-pub(crate) const CELL_CHARACTERS_MAX: usize = 60;
+pub(crate) const CELL_CHARACTERS_MAX: usize = 80;
 
 /// How often a row's state is read anew while nothing is heard of it.
 pub(crate) const STATE_INTERVAL: Duration = Duration::from_millis(200);

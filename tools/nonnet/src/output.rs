@@ -2,9 +2,10 @@
 //!
 //! Colours only on a terminal, and not where `NO_COLOR` is set. Control characters in what came from elsewhere never reach a terminal.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, StdoutLock, Write};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::arguments::Format;
 use crate::limits::CELL_CHARACTERS_MAX;
@@ -129,6 +130,26 @@ pub(crate) fn words(value: &Value) -> String {
     }
 }
 
+/// A column's change in a few words: `mtu 1500 -> 1400`, `mtu 1400` of a new row; of maps the keys that differ, `status:state a -> b`.
+pub(crate) fn change_words(column: &str, old: Option<&Value>, new: Option<&Value>) -> String {
+    match (old, new) {
+        (Some(Value::Object(old)), Some(Value::Object(new))) => {
+            let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            let changed = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
+            let member =
+                |members: &Map<String, Value>, key: &String| members.get(key).map_or(NOTHING.to_owned(), words);
+            let words = changed.map(|key| {
+                let name = bare_or_quoted(key);
+                format!("{column}:{name} {} -> {}", member(old, key), member(new, key))
+            });
+            words.collect::<Vec<_>>().join(", ")
+        }
+        (Some(old), Some(new)) => format!("{column} {} -> {}", words(old), words(new)),
+        (Some(only), None) | (None, Some(only)) => format!("{column} {}", words(only)),
+        (None, None) => column.to_owned(),
+    }
+}
+
 /// The text with what could confuse a terminal or a reader escaped.
 pub(crate) fn bare_or_quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '{' | '}' | '=' | ',') || c.is_alphanumeric();
@@ -188,6 +209,20 @@ mod tests {
         );
         assert_eq!(words(&json!("")), "\"\"");
         assert_eq!(words(&json!([])), "-");
+    }
+
+    #[test]
+    fn of_a_map_the_changed_keys_are_shown() {
+        let (old, new) = (
+            json!({"a": "1", "b": "2", "c": "3"}),
+            json!({"a": "1", "b": "4", "d": "5"}),
+        );
+        let words = change_words("status", Some(&old), Some(&new));
+        assert_eq!(words, "status:b 2 -> 4, status:c 3 -> -, status:d - -> 5");
+        assert_eq!(
+            change_words("mtu", Some(&json!(1500)), Some(&json!(null))),
+            "mtu 1500 -> -"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::arguments::{Common, Log};
 use crate::catalog;
 use crate::limits::{LOG_STEP_RECORDS, NAME_RECORDS_MAX};
 use crate::notation::{friendly_atom, to_friendly};
-use crate::output::{Colour, NOTHING, Output, bare_or_quoted, printable, words};
+use crate::output::{Colour, NOTHING, Output, bare_or_quoted, change_words, printable, words};
 use crate::server::database_file;
 use crate::{time, who};
 
@@ -250,9 +250,9 @@ fn column_words(op: RowOp, delta: &ColumnDelta, old: &Value, new: &Value) -> Str
             }
             text
         }
-        (RowOp::Insert, _) => format!("{column} {}", words(new)),
-        (RowOp::Delete, _) => format!("{column} {}", words(old)),
-        (RowOp::Modify, _) => format!("{column} {} -> {}", words(old), words(new)),
+        (RowOp::Insert, _) => change_words(column, None, Some(new)),
+        (RowOp::Delete, _) => change_words(column, Some(old), None),
+        (RowOp::Modify, _) => change_words(column, Some(old), Some(new)),
     }
 }
 

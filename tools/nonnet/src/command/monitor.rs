@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::{Common, Monitor};
 use crate::catalog;
 use crate::notation::{friendly_atom, to_friendly};
-use crate::output::{Colour, Output, bare_or_quoted, words};
+use crate::output::{Colour, Output, bare_or_quoted, change_words};
 use crate::server::{Server, address};
 use crate::time;
 
@@ -112,13 +112,7 @@ fn print(change: &RowChange, replica: &Replica, output: &mut Output) -> Result<(
     }
     let columns: Vec<String> = columns
         .iter()
-        .map(|(name, old, new)| match (old, new) {
-            (Some(old), Some(new)) => format!("{name} {} -> {}", words(old), words(new)),
-            (old, new) => format!(
-                "{name} {}",
-                words(old.as_ref().or(new.as_ref()).unwrap_or(&Value::Null))
-            ),
-        })
+        .map(|(name, old, new)| change_words(name, old.as_ref(), new.as_ref()))
         .collect();
     let separator = if columns.is_empty() { "" } else { ": " };
     let line = format!(

@@ -222,7 +222,7 @@ fn print_table(
                 *name,
                 sorted
                     .iter()
-                    .map(|(uuid, row)| words(&cell(*uuid, row, *column, rows)))
+                    .map(|(uuid, row)| short(name, &cell(*uuid, row, *column, rows)))
                     .collect(),
             )
         })
@@ -234,6 +234,14 @@ fn print_table(
     let line = |at: usize| shown.iter().filter_map(|(_, cells)| cells.get(at).cloned()).collect();
     let lines: Vec<Vec<String>> = (0..sorted.len()).map(line).collect();
     Ok(output.table(&headings, &lines)?)
+}
+
+/// A cell in few words; of a status only the state, JSON has all of it.
+fn short(column: &str, value: &Value) -> String {
+    match value.get("state").filter(|_| column == "status") {
+        Some(state) => words(state),
+        None => words(value),
+    }
 }
 
 /// `COLUMN=VALUE`, `COLUMN!=VALUE`, `COLUMN:KEY=VALUE`.
