@@ -100,9 +100,8 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
 
 #[test]
 fn each_system_call_may_be_the_last() {
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-        return eprintln!("not run: needs strace");
-    }
+    let strace = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
+    assert!(strace.is_ok(), "strace is missing: tests/run installs it");
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
     Model::create(&path);
