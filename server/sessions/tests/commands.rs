@@ -311,6 +311,29 @@ fn a_session_that_ends_gives_up_its_locks_monitors_and_waits() {
 }
 
 #[test]
+fn a_read_only_session_neither_writes_nor_locks() {
+    const READER: SessionId = SessionId(3);
+    let mut rig = Rig::new();
+    let peer = Peer {
+        read_only: true,
+        ..Peer::default()
+    };
+    rig.event(Event::Opened { session: READER, peer });
+    let sent = rig.insert(READER, 1);
+    assert_eq!(sent[0].1["result"][0]["error"], "not allowed");
+    for method in ["lock", "steal", "unlock"] {
+        let sent = rig.call(READER, method, json!(["l"]));
+        let refusal = "lock and unlock methods not allowed, DB server is read only.";
+        assert_eq!(sent[0].1["error"], refusal, "{method}");
+    }
+    assert_eq!(rig.records.len(), 0);
+    assert_eq!(
+        rig.call(A, "lock", json!(["l"]))[0].1["result"],
+        json!({"locked": true})
+    );
+}
+
+#[test]
 fn every_message_is_finished_once() {
     let mut rig = Rig::new();
     rig.insert(A, 1);
