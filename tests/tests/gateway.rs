@@ -98,12 +98,12 @@ impl WebSocket {
     fn receive(&mut self) -> Option<Value> {
         let mut text = Vec::new();
         let receiver = &mut self.receiver;
-        let received = self.runtime.block_on(async {
+        let outcome = self.runtime.block_on(async {
             tokio::time::timeout(RECEIVE_TIMEOUT, receiver.receive_data(&mut text))
                 .await
                 .unwrap()
         });
-        received.ok().map(|_| serde_json::from_slice(&text).unwrap())
+        outcome.ok().map(|_| serde_json::from_slice(&text).unwrap())
     }
 
     fn send(&mut self, method: &str, params: &Value) -> u64 {
