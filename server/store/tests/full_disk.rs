@@ -15,7 +15,8 @@ use nonnet_store::{AppendError, Log, Reader, open};
 /// Runs `test` on a file system of `size` that only this thread sees and that goes with it.
 fn on_small_disk(size: &'static str, test: fn(&Path)) {
     let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNS).expect("making a file system needs root");
+        let unshared = unshare(CloneFlags::CLONE_NEWNS);
+        assert!(unshared.is_ok(), "making a file system needs root");
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         let directory = tempfile::tempdir().unwrap();
