@@ -461,6 +461,71 @@ fn verify_names_an_edited_record() -> Result<()> {
     Ok(())
 }
 
+/// Does something to the log of the stopped server as only somebody with `SQLite` can, and returns what `verify` says.
+fn attacked(server: &Server, attack: &str) -> Result<String> {
+    for name in ["test.db", "test.db.head"] {
+        let copy = name.replace("test", "copy");
+        std::fs::copy(server.directory().join(name), server.directory().join(copy))?;
+    }
+    let path = server.directory().join("copy.db");
+    let script = format!(
+        "import sqlite3, sys\nfile = sqlite3.connect(sys.argv[1])\n\
+         take = lambda seq: file.execute('SELECT hash, header, body FROM log WHERE seq = ?', (seq,)).fetchone()\n\
+         put = lambda seq, row: file.execute('UPDATE log SET hash = ?, header = ?, body = ? WHERE seq = ?', (*row, seq))\n\
+         {attack}\nfile.commit()\nfile.close()\n"
+    );
+    let arguments = ["-c".as_ref(), script.as_ref(), path.as_os_str()];
+    program::succeed(&program::system("python3")?, &arguments, b"")?;
+    let said = check(server, &["verify", "copy.db"], "", 1)?.0;
+    for name in ["copy.db-wal", "copy.db-shm"] {
+        let _absent = std::fs::remove_file(server.directory().join(name));
+    }
+    Ok(said)
+}
+
+#[test]
+fn verify_tells_attacks_apart() -> Result<()> {
+    let mut server = server()?;
+    for id in 2..9 {
+        check(&server, &["apply", "-"], &json!({"id": id.to_string()}).to_string(), 0)?;
+    }
+    let newest = head(&server)?;
+    server.stop()?;
+    let said = |attack: &str, start: &str, last_good: u64| -> Result<()> {
+        let said = attacked(&server, attack)?;
+        ensure!(said.starts_with(start), "{attack}: {said}");
+        ensure!(
+            said.contains(&format!("\nlast good head {last_good} ")),
+            "{attack}: {said}"
+        );
+        Ok(())
+    };
+    said(
+        "file.execute('DELETE FROM log WHERE seq = 4')",
+        "FAULT at record 5: removed record: ",
+        3,
+    )?;
+    said(
+        "a, b = take(4), take(5); put(4, b); put(5, a)",
+        "FAULT at record 4: reordered: ",
+        3,
+    )?;
+    said(
+        "file.execute('DELETE FROM log WHERE seq > 5')",
+        "FAULT at record 5: truncated: ",
+        5,
+    )?;
+    said(
+        "file.execute('UPDATE log SET body = NULL WHERE seq = 4')",
+        "FAULT at record 4: removed body: ",
+        3,
+    )?;
+    let edited = "row = take(4); header = bytearray(row[1]); header[20] ^= 1; put(4, (row[0], bytes(header), row[2]))";
+    said(edited, "FAULT at record 4: edited header: ", 3)?;
+    assert_eq!(newest, 8);
+    Ok(())
+}
+
 /// Replaces bytes of the log in the file, the first time they stand there.
 fn edit(file: &Path, old: &[u8], new: &[u8]) -> Result<()> {
     for path in [file.to_owned(), file.with_extension("db-wal")] {

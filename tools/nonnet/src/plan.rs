@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     /// The operation that tells the commit's sequence number.
     sequence_at: Option<usize>,
     stop: Option<Stop>,
+    /// What people call the rows that there were, for messages of the server.
+    known: Vec<(Uuid, String)>,
 }
 
 /// What came of a plan that the server refused.
@@ -58,6 +60,10 @@ impl Plan {
                 subjects: Vec::new(),
                 sequence_at: None,
                 stop: None,
+                known: changes
+                    .iter()
+                    .filter_map(|change| Some((change.uuid?, bare_or_quoted(&change.key))))
+                    .collect(),
             },
             rows,
             schema,
@@ -113,15 +119,28 @@ impl Plan {
             TransactError::Operation { index, .. } => self.subjects.get(*index).cloned().flatten(),
             _ => None,
         };
-        let said = error
-            .wire_error()
-            .map(ToString::to_string)
-            .filter(|_| !matches!(error, TransactError::Call(_)));
+        let said = match error {
+            TransactError::Call(_) => None,
+            _ => error.wire_error().map(|error| self.with_names(error.to_string())),
+        };
         Refusal::Refused(match (subject, said) {
             (Some(subject), Some(said)) => anyhow::anyhow!("{subject}: {said}; nothing was changed"),
             (None, Some(said)) => anyhow::anyhow!("{said}; nothing was changed"),
             (_, None) => error.into(),
         })
+    }
+}
+
+impl Plan {
+    /// A message of the server with the rows' names in the place of their UUIDs.
+    fn with_names(&self, mut text: String) -> String {
+        for (uuid, name) in &self.known {
+            let uuid = uuid.hyphenated().to_string();
+            if text.contains(&uuid) {
+                text = text.replace(&uuid, name);
+            }
+        }
+        text
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use nonnet_chain::{Fault, FaultKind, Head, Verifier};
+use nonnet_chain::{FaultKind, Head, Verifier};
 use nonnet_store::{Damage, OpenError, Reader};
 use serde_json::json;
 
@@ -24,11 +24,7 @@ pub(crate) fn run(common: &Common, options: &Verify, output: &mut Output) -> Res
     let OpenError::Damaged { damage, .. } = &error else {
         return Err(error.into());
     };
-    let fault = match damage {
-        Damage::Record(fault) | Damage::LostRecords { fault } => Some(fault),
-        _ => None,
-    };
-    report_fault(&file, &error, fault, last_sound(&file), output).map(|()| FAULTY)
+    report_fault(&file, damage, last_sound(&file), output).map(|()| FAULTY)
 }
 
 fn report_sound(file: &Path, verifier: &Verifier, output: &mut Output) -> Result<()> {
@@ -48,24 +44,25 @@ fn report_sound(file: &Path, verifier: &Verifier, output: &mut Output) -> Result
     Ok(output.line(&format!("{records} {noun}, {sound}{head}"))?)
 }
 
-fn report_fault(
-    file: &Path,
-    error: &OpenError,
-    fault: Option<&Fault>,
-    last: Option<Head>,
-    output: &mut Output,
-) -> Result<()> {
+fn report_fault(file: &Path, damage: &Damage, last: Option<Head>, output: &mut Output) -> Result<()> {
+    let fault = match damage {
+        Damage::Record(fault) | Damage::LostRecords { fault } => Some(fault),
+        _ => None,
+    };
     if output.is_json() {
         let report = json!({
-            "file": file.display().to_string(), "sound": false, "error": error.to_string(),
+            "file": file.display().to_string(), "sound": false, "error": damage.to_string(),
             "seq": fault.map(|fault| fault.seq), "kind": fault.map(|fault| kind(&fault.kind)),
             "last_good": last.map(|head| json!({"seq": head.seq, "hash": head.hash.to_string()})),
         });
         return Ok(output.json(&report)?);
     }
-    let text = match fault {
-        Some(fault) => format!("FAULT at record {}: {}: {error}", fault.seq, kind(&fault.kind)),
-        None => format!("FAULT: {error}"),
+    let text = match (damage, fault) {
+        (Damage::Record(_), Some(fault)) => {
+            format!("FAULT at record {}: {}: {}", fault.seq, kind(&fault.kind), fault.kind)
+        }
+        (_, Some(fault)) => format!("FAULT at record {}: {}: {damage}", fault.seq, kind(&fault.kind)),
+        (_, None) => format!("FAULT: {damage}"),
     };
     let text = output.coloured(Colour::Red, &text);
     output.line(&text)?;
