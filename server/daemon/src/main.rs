@@ -74,6 +74,8 @@ fn start_log(verbose: u8) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A log that cannot be written, on a full disk say, is no reason to stop; the default would panic.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -153,7 +155,7 @@ async fn serve(
     };
     state.carry_out(started.commands);
     state.append_fresh();
-    let (stop, stopped) = oneshot::channel();
+    let (mut stop, stopped) = oneshot::channel();
     let sources = Sources {
         inbound,
         completions,
@@ -173,6 +175,7 @@ async fn serve(
     tokio::select! {
         _ = interrupt.recv() => info!("stopping on SIGINT"),
         _ = terminate.recv() => info!("stopping on SIGTERM"),
+        () = stop.closed() => error!("the state thread has ended; stopping"),
     }
     listeners.stop_accepting();
     if let Some(gateway) = &mut gateway {
