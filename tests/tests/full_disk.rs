@@ -13,7 +13,10 @@ const BALLAST_BYTES: usize = 8 * 1024 * 1024;
 
 /// A server on a file system of a few megabytes that only the calling thread and its children see.
 fn start_on_small_disk() -> Server {
-    assert!(unshare(CloneFlags::CLONE_NEWNS).is_ok(), "making a file system needs root");
+    assert!(
+        unshare(CloneFlags::CLONE_NEWNS).is_ok(),
+        "making a file system needs root"
+    );
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
     let mut server = Server::prepare(Kind::Nonnetd, &case::schema("things").unwrap()).unwrap();
@@ -57,10 +60,15 @@ fn a_full_disk_refuses_commits_and_room_brings_them_back() {
         let select = json!({"op": "select", "table": "t", "where": [], "columns": ["name"], "sort": ["name"]});
         let names = |results: &[Value]| -> Vec<String> {
             let rows = results[0]["rows"].as_array().unwrap();
-            rows.iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+            rows.iter()
+                .map(|row| row["name"].as_str().unwrap().to_owned())
+                .collect()
         };
         acknowledged.sort();
-        assert_eq!(names(&writer.transact("things", std::slice::from_ref(&select)).unwrap()), acknowledged);
+        assert_eq!(
+            names(&writer.transact("things", std::slice::from_ref(&select)).unwrap()),
+            acknowledged
+        );
 
         fs::remove_file(&ballast).unwrap();
         writer.transact("things", &[insert("after")]).unwrap();
@@ -68,10 +76,16 @@ fn a_full_disk_refuses_commits_and_room_brings_them_back() {
         acknowledged.sort();
         // The watcher has heard of every row that was acknowledged, and of no other.
         watcher.call("echo", &json!([])).unwrap();
-        assert_eq!(names(&watcher.transact("things", std::slice::from_ref(&select)).unwrap()), acknowledged);
+        assert_eq!(
+            names(&watcher.transact("things", std::slice::from_ref(&select)).unwrap()),
+            acknowledged
+        );
         server.kill().unwrap();
         server.run().unwrap();
-        assert_eq!(names(&server.connect().unwrap().transact("things", &[select]).unwrap()), acknowledged);
+        assert_eq!(
+            names(&server.connect().unwrap().transact("things", &[select]).unwrap()),
+            acknowledged
+        );
         let directory = server.directory().to_owned();
         server.kill().unwrap();
         umount2(&directory, MntFlags::MNT_DETACH).unwrap();
