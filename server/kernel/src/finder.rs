@@ -23,6 +23,9 @@ const NAMES: &str = "/run/netns";
 /// Where that place itself appears, with the first name.
 const NAMES_PARENT: &str = "/run";
 
+/// The namespace that the server is in.
+const HOST: &str = "/proc/thread-self/ns/net";
+
 /// What a reference stands for.
 #[derive(Debug)]
 pub(crate) enum Found {
@@ -36,6 +39,8 @@ pub(crate) enum Found {
 #[derive(Debug)]
 pub(crate) struct Finder {
     watched: BTreeMap<NetnsRef, Watched>,
+    /// Those whose process was found since somebody asked.
+    fresh: Vec<NetnsRef>,
     names: Option<Inotify>,
     parent_only: bool,
     containers: Containers,
@@ -48,7 +53,7 @@ struct Watched {
     told: Option<Result<u64, EcoString>>,
     /// The process by which it was found.
     process: Option<OwnedFd>,
-    /// A file that stands for it is there but not mounted: looks since.
+    /// A file that stands for it is there but not mounted, or a container has not made it yet: looks since.
     eager: Option<u32>,
     /// A better answer may come without an event: a container starts where a namespace of its name was found.
     provisional: bool,
@@ -66,6 +71,7 @@ impl Finder {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             watched: BTreeMap::new(),
+            fresh: Vec::new(),
             names: None,
             parent_only: true,
             containers: Containers::new(),
@@ -140,9 +146,11 @@ impl Finder {
         self.watched.values().any(Watched::is_open).then_some(self.next_look)
     }
 
-    /// The processes whose end is to be noticed.
-    pub(crate) fn processes(&self) -> impl Iterator<Item = &OwnedFd> {
-        self.watched.values().filter_map(|watched| watched.process.as_ref())
+    /// The processes whose end is to be noticed, each once.
+    pub(crate) fn fresh_processes(&mut self) -> Vec<&OwnedFd> {
+        let fresh = std::mem::take(&mut self.fresh);
+        let watched = fresh.iter().filter_map(|netns| self.watched.get(netns));
+        watched.filter_map(|watched| watched.process.as_ref()).collect()
     }
 
     /// Looks where something may have changed, and gives what did.
@@ -172,6 +180,9 @@ impl Finder {
             };
             watched.eager = unmounted.then(|| watched.eager.map_or(0, |looks| looks.saturating_add(1)));
             watched.provisional = provisional;
+            if process.is_some() {
+                self.fresh.push(netns.clone());
+            }
             watched.process = process;
             let told = match &found {
                 Found::There(found) => Ok(found.inode()),
@@ -194,13 +205,13 @@ impl Finder {
 
     fn look_at(&self, netns: &NetnsRef) -> Look {
         match netns {
-            NetnsRef::Host => look_at_path(netns, Path::new("/proc/thread-self/ns/net"), false),
+            NetnsRef::Host => look_at_path(netns, Path::new(HOST), false),
             NetnsRef::Name(name) => look_at_path(netns, &PathBuf::from(NAMES).join(name.as_str()), false),
             // Nothing announces a change of what is mounted on some path.
             NetnsRef::Path(path) => look_at_path(netns, Path::new(path.as_str()), true),
             NetnsRef::Pid(pid) => look_at_process(netns, *pid),
             NetnsRef::Lxc { id } => match self.containers.init(id) {
-                Some(pid) => look_at_process(netns, pid),
+                Some(init) => look_at_container(netns, id, init),
                 None => Self::look_at_namesake(netns, id),
             },
         }
@@ -244,6 +255,22 @@ fn look_at_path(netns: &NetnsRef, path: &Path, provisional: bool) -> Look {
         process: None,
         unmounted,
         provisional,
+    }
+}
+
+/// A container's init begins in this host's namespace and leaves it then: nothing may be put there meanwhile.
+fn look_at_container(netns: &NetnsRef, id: &EcoString, init: u32) -> Look {
+    let look = look_at_process(netns, init);
+    let host = Netns::open(Path::new(HOST)).ok().flatten();
+    let left = |found: &Netns| host.is_some_and(|host| host.inode() != found.inode());
+    match &look.found {
+        Found::There(found) if !left(found) => Look {
+            found: Found::Missing(eco_format!("container {id} has no network namespace of its own")),
+            process: None,
+            unmounted: true,
+            provisional: true,
+        },
+        Found::There(_) | Found::Missing(_) => look,
     }
 }
 

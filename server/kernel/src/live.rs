@@ -218,6 +218,8 @@ impl Live {
             self.listen_for_names();
         }
         let found = self.finder.look(Instant::now());
+        // Another process may stand for a namespace that is where it was.
+        self.poll_processes();
         if found.is_empty() {
             return Ok(());
         }
@@ -227,7 +229,6 @@ impl Live {
             let resolution = self.found(&netns, found, &mut dumps, &mut gone);
             resolved.push((netns, resolution));
         }
-        self.poll_processes();
         self.tell(dumps)?;
         for (netns, resolution) in resolved {
             self.send(Input::Resolved { netns, resolution })?;
@@ -282,10 +283,11 @@ impl Live {
     }
 
     fn poll_processes(&mut self) {
-        for process in self.finder.processes() {
-            // Those that are in the set already are refused, which is what is wanted.
+        for process in self.finder.fresh_processes() {
             let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, TOKEN_PROCESS);
-            let _ = self.epoll.add(process, event);
+            if let Err(error) = self.epoll.add(process, event) {
+                tracing::warn!(%error, "the end of a process cannot be waited for");
+            }
         }
     }
 
