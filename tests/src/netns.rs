@@ -84,7 +84,10 @@ impl Netns {
             .args(["--net", "--mount", "sh", "-c", SETUP, "sh"])
             .arg(directory.path())
             .arg(if alone { "alone" } else { "" });
+        // `unshare` complains when what it waits for is killed, so its words count at the start only.
+        let words = directory.path().join("unshare.log");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+        command.stderr(fs::File::create(&words)?);
         let holder = command.spawn().context("unshare (util-linux)")?;
         let mut netns = Self {
             inside: holder.id(),
@@ -97,7 +100,11 @@ impl Netns {
         let mut said = String::new();
         let output = netns.holder.stdout.take().context("no output")?;
         BufReader::new(output).read_line(&mut said)?;
-        ensure!(said.trim() == "ready", "a namespace cannot be made (root is needed)");
+        ensure!(
+            said.trim() == "ready",
+            "a namespace cannot be made (root is needed): {}",
+            fs::read_to_string(&words)?
+        );
         if alone {
             netns.inside = child_of(netns.holder.id())?;
         }
