@@ -1,11 +1,12 @@
 //! What nonnet's tests share: real servers in directories of their own, a blocking OVSDB client, the case list and its player.
 //!
-//! The cases under `tests/cases` are data; the drivers under `tests/tests` run them. Nothing here knows a crate of the server:
-//! what a test sees is what any client sees.
+//! The cases under `tests/cases` are data; the drivers under `tests/tests` run them. Only
+//! `in_process` knows crates of the server: what any other test sees is what any client sees.
 
 pub mod case;
 pub mod generate;
 pub mod host;
+pub mod in_process;
 pub mod netns;
 pub mod play;
 pub mod program;

@@ -1,7 +1,8 @@
 //! The case list, run by several drivers: `ovsdb-server` proves the expectations, `nonnetd` meets them, also across restarts.
 
-use nonnet_tests::case::{self, Case};
-use nonnet_tests::play::{Options, play_on};
+use nonnet_tests::case::{self, Action, Case};
+use nonnet_tests::in_process::InProcess;
+use nonnet_tests::play::{Options, play, play_on};
 use nonnet_tests::server::Kind;
 use nonnet_tests::{program, record};
 
@@ -53,6 +54,34 @@ fn nonnetd_answers_the_same_when_it_is_killed_between_steps() {
         Kind::Nonnetd,
         &cases.iter().filter(|case| case.allows_restarts()).collect::<Vec<_>>(),
         options,
+    );
+}
+
+#[test]
+fn the_sessions_answer_as_the_cases_say_without_a_process_around_them() {
+    let cases = case::load_all().unwrap();
+    let options = Options {
+        reference: false,
+        restart_between: false,
+    };
+    let mut failures = Vec::new();
+    let mut played = 0;
+    for case in cases
+        .iter()
+        .filter(|case| case.steps.iter().all(|step| !matches!(step.action, Action::Restart)))
+    {
+        played += case.steps.len();
+        let mut peer = InProcess::new(&case.schema).unwrap();
+        if let Err(error) = play(&mut peer, case, options, |_, _| Ok(())) {
+            failures.push(format!("{error:#}"));
+        }
+    }
+    println!("in process: {played} steps, {} cases failed", failures.len());
+    assert!(
+        failures.is_empty(),
+        "{} cases failed:\n\n{}",
+        failures.len(),
+        failures.join("\n\n")
     );
 }
 
