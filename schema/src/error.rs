@@ -200,7 +200,7 @@ pub enum ErrorKind {
     LockParams(&'static str),
     #[error("must issue \"unlock\" before new \"{0}\"")]
     LockHeld(&'static str),
-    #[error("\"unlock\" without \"lock\" or \"steal\"")]
+    #[error("unlock: \"unlock\" without \"lock\" or \"steal\"")]
     UnlockWithoutLock,
     #[error("set_db_change_aware: true or false parameter expected")]
     AwareParams,

@@ -55,8 +55,9 @@ pub fn write_value(json: &Value, out: &mut String) {
         Value::Null => out.push_str("null"),
         Value::Bool(true) => out.push_str("true"),
         Value::Bool(false) => out.push_str("false"),
-        Value::Number(number) => match (number_as_integer(number), number.as_f64()) {
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(integer), _) => write_integer(integer, out),
+            // Up to 15 digits a whole real prints like the integer that it is to ovsdb-server.
             (None, Some(real)) => write_real(real, out),
             (None, None) => out.push_str("null"),
         },

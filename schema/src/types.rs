@@ -317,7 +317,7 @@ fn parse_constraint(reader: &mut ObjectReader<'_>, json: &Value, kind: AtomicTyp
             if low > high {
                 return Err(crossed("minInteger", "maxInteger"));
             }
-            let constrained = min.is_some() || max.is_some();
+            let constrained = (low, high) != (i64::MIN, i64::MAX);
             Ok(if constrained {
                 Constraint::Integer { min: low, max: high }
             } else {
@@ -331,7 +331,9 @@ fn parse_constraint(reader: &mut ObjectReader<'_>, json: &Value, kind: AtomicTyp
                     .and_then(json::as_real)
                     .and_then(Real::new)
             };
-            let (min, max) = (bound("minReal"), bound("maxReal"));
+            // The extremes of the type bound nothing.
+            let min = bound("minReal").filter(|min| min.get() > f64::MIN);
+            let max = bound("maxReal").filter(|max| max.get() < f64::MAX);
             if let (Some(low), Some(high)) = (min, max)
                 && low > high
             {
@@ -351,7 +353,7 @@ fn parse_constraint(reader: &mut ObjectReader<'_>, json: &Value, kind: AtomicTyp
             if low > high {
                 return Err(crossed("minLength", "maxLength"));
             }
-            let constrained = min.is_some() || max.is_some();
+            let constrained = (low, high) != (0, UNLIMITED);
             Ok(if constrained {
                 Constraint::Length { min: low, max: high }
             } else {

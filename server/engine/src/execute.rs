@@ -86,7 +86,6 @@ pub fn execute(database: &Database, operations: &[Value], context: &Context<'_>,
         context,
         comments: Vec::new(),
         durable: false,
-        timeout_ms: None,
     };
     let writes = operations.iter().any(may_write) && !context.read_only;
     if let Some(hook) = context.hook.filter(|_| writes) {
@@ -101,11 +100,7 @@ pub fn execute(database: &Database, operations: &[Value], context: &Context<'_>,
                 results.resize(operations.len(), OperationResult::Null);
                 return Outcome::Failed(results);
             }
-            Err(Stop::Blocked) => {
-                return Outcome::Blocked {
-                    timeout_ms: run.timeout_ms,
-                };
-            }
+            Err(Stop::Blocked { timeout_ms }) => return Outcome::Blocked { timeout_ms },
         }
     }
     let Run {
@@ -154,7 +149,10 @@ fn may_write(json: &Value) -> bool {
 /// Why an operation has no result.
 enum Stop {
     Failed(OvsdbError),
-    Blocked,
+    /// Until its `wait` holds, or this many milliseconds after the request came.
+    Blocked {
+        timeout_ms: Option<u64>,
+    },
 }
 
 impl<E: Into<OvsdbError>> From<E> for Stop {
@@ -169,8 +167,6 @@ struct Run<'a> {
     context: &'a Context<'a>,
     comments: Vec<String>,
     durable: bool,
-    /// The smallest timeout of the waits reached so far.
-    timeout_ms: Option<u64>,
 }
 
 impl Run<'_> {

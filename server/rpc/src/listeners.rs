@@ -1,6 +1,11 @@
 //! The owner of all sockets the server listens on and of the sessions they bring.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use ecow::EcoString;
 use nix::sys::socket::{setsockopt, sockopt::KeepAlive};
@@ -152,6 +157,7 @@ impl Listeners {
 
     /// Stops accepting and removes the sockets' files; sessions go on.
     pub fn stop_accepting(&mut self) {
+        self.common.stopping.store(true, Ordering::Relaxed);
         for running in self.running.drain(..) {
             running.accepting.abort();
             if let Some(file) = &running.file

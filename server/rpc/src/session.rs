@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -26,6 +26,8 @@ use crate::{
 
 /// What all sessions share.
 pub(crate) struct Common {
+    /// Set once no session comes any more.
+    pub(crate) stopping: AtomicBool,
     inbound: InboundSender,
     next_id: AtomicU64,
     scale: Scale,
@@ -39,6 +41,7 @@ impl Common {
     pub(crate) fn new(inbound: InboundSender) -> Self {
         Self {
             inbound,
+            stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
             scale: Scale::new(),
             jobs: Semaphore::new(JOBS_PARALLEL_MAX),
@@ -76,7 +79,9 @@ pub(crate) async fn serve_peer(stream: Stream, peer: Peer, common: Arc<Common>, 
     }
     // Without a state thread there is nobody to tell.
     let _ = common.inbound.send(Inbound::Closed { session }).await;
-    if end == End::Flushed && stream.end_output().is_ok() {
+    // Who still sends when the server stops loses that anyway.
+    let stopping = common.stopping.load(Ordering::Relaxed);
+    if end == End::Flushed && stream.end_output().is_ok() && !stopping {
         linger(&stream, LINGER).await;
     }
     drop(permit);

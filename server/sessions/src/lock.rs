@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use ecow::EcoString;
-use nonnet_schema::{ErrorKind, OvsdbError};
+use nonnet_schema::ErrorKind;
 
 use crate::peer::SessionId;
 
@@ -62,11 +62,11 @@ impl Locks {
         session: SessionId,
         name: &EcoString,
         mode: Mode,
-    ) -> Result<(bool, Option<Notice>), OvsdbError> {
+    ) -> Result<(bool, Option<Notice>), ErrorKind> {
         let requests = self.requests.entry(session).or_default();
         if requests.contains(name) {
             let method = if mode == Mode::Steal { "steal" } else { "lock" };
-            return Err(ErrorKind::LockHeld(method).into());
+            return Err(ErrorKind::LockHeld(method));
         }
         requests.push(name.clone());
         let queue = self.queues.entry(name.clone()).or_default();
@@ -84,13 +84,13 @@ impl Locks {
     }
 
     /// Gives a lock back, or leaves its queue.
-    pub(crate) fn release(&mut self, session: SessionId, name: &str) -> Result<Option<Notice>, OvsdbError> {
+    pub(crate) fn release(&mut self, session: SessionId, name: &str) -> Result<Option<Notice>, ErrorKind> {
         let requests = self.requests.get_mut(&session);
         let Some((requests, at)) = requests.and_then(|requests| {
             let at = requests.iter().position(|request| request == name)?;
             Some((requests, at))
         }) else {
-            return Err(ErrorKind::UnlockWithoutLock.into());
+            return Err(ErrorKind::UnlockWithoutLock);
         };
         requests.swap_remove(at);
         Ok(self.leave(session, name))

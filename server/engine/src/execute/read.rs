@@ -97,7 +97,6 @@ impl Run<'_> {
         let condition = Condition::parse(condition, schema, Some(&mut self.transaction))?;
         let columns = parse_columns(columns, schema)?;
         let timeout_ms = timeout.map(parse_timeout).transpose()?;
-        self.timeout_ms = self.timeout_ms.into_iter().chain(timeout_ms).min();
         let wants_equal = match until.as_str() {
             Some("==") => true,
             Some("!=") => false,
@@ -124,7 +123,7 @@ impl Run<'_> {
         let elapsed_ms = self.context.elapsed_ms;
         match timeout_ms {
             Some(timeout_ms) if elapsed_ms >= timeout_ms => Err(ErrorKind::TimedOut(elapsed_ms).into()),
-            _ => Err(Stop::Blocked),
+            _ => Err(Stop::Blocked { timeout_ms }),
         }
     }
 }

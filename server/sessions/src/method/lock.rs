@@ -16,7 +16,10 @@ impl Server {
             let text = format!("a session may hold or wait for {LOCKS_PER_SESSION_MAX} locks");
             return Err(OvsdbError::new(ErrorKind::ResourcesExhausted(text)).into());
         }
-        let (locked, notice) = self.locks.acquire(call.session, &name, mode)?;
+        let (locked, notice) = self
+            .locks
+            .acquire(call.session, &name, mode)
+            .map_err(|kind| OvsdbError::in_json(kind, &params_json(call.params)))?;
         if let Some(notice) = notice {
             self.notify(&notice);
         }
@@ -25,7 +28,8 @@ impl Server {
 
     pub(super) fn unlock(&mut self, call: Call<'_>) -> Answer {
         let name = lock_name(call, "unlock")?;
-        if let Some(notice) = self.locks.release(call.session, &name)? {
+        let released = self.locks.release(call.session, &name);
+        if let Some(notice) = released.map_err(|kind| OvsdbError::in_json(kind, &params_json(call.params)))? {
             self.notify(&notice);
         }
         Ok("{}".to_owned())
