@@ -19,6 +19,7 @@ pub use self::input::{Desired, Heal, Input, Options, Output};
 use crate::diff;
 use crate::limits::RESYNC_MS;
 use crate::mirror::{Change, Mirror, NamespaceId, Observation, Touched};
+use crate::name::LinkName;
 use crate::object::{NetnsRef, ObjectKey, Owner, Wanted};
 use crate::plan::{Outcome, Plan};
 use crate::report::{Report, State};
@@ -318,11 +319,26 @@ impl Reconciler {
         }
         for (_, name) in touched.existence.iter().filter(|(id, _)| *id == NamespaceId::Host) {
             keys.extend(self.want.dependents(&ObjectKey::Link(name.clone())).cloned());
+            keys.extend(self.stray(now_ms, name));
         }
         for key in keys {
             self.hurry(now_ms, &key);
             self.dirty.insert(key);
         }
+    }
+
+    /// The link of this name if it is ours and nobody wants it: somebody renamed one of ours, or moved an inner end here.
+    fn stray(&mut self, now_ms: u64, name: &LinkName) -> Option<ObjectKey> {
+        let key = ObjectKey::Link(name.clone());
+        let known = !self.loaded || self.items.contains_key(&key) || self.want.inner_end_on_host(name).is_some();
+        let link = self.have.host()?.link(name).filter(|_| !known)?;
+        if !self.want.mark().is_ours(link.group) {
+            return None;
+        }
+        let mut item = Item::new(now_ms);
+        item.cause = Cause::Collect;
+        self.put(key.clone(), item);
+        Some(key)
     }
 
     /// An event on an object ends its wait for the next retry, unless it is the echo of the last one.
