@@ -17,7 +17,7 @@ use ecow::{EcoString, eco_format};
 
 pub use self::input::{Desired, Heal, Input, Options, Output};
 use crate::diff;
-use crate::limits::RESYNC_MS;
+use crate::limits::{HEALS_MAX, RESYNC_MS};
 use crate::mirror::{Change, Mirror, NamespaceId, Observation, Touched};
 use crate::name::LinkName;
 use crate::object::{NetnsRef, ObjectKey, Owner, Wanted};
@@ -420,6 +420,11 @@ impl Reconciler {
 }
 
 impl Item {
+    /// Whether what somebody else made of it is left: healing is off, or has been tried too often.
+    fn is_left(&self) -> bool {
+        self.state == State::Drifted || (self.state == State::Conflict && self.heals.len() >= HEALS_MAX)
+    }
+
     fn new(now_ms: u64) -> Self {
         Self {
             state: State::Pending,

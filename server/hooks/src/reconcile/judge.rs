@@ -14,6 +14,9 @@ use crate::report::{EventKind, State};
 /// Attempts without an error after which a change that does not show in the kernel counts as failed.
 const UNSEEN_ATTEMPTS_MAX: u32 = 3;
 
+/// What is to be done about a pair of which one end is known to be gone.
+const MAKE_AGAIN: EcoString = EcoString::inline("make it again");
+
 impl Reconciler {
     /// Compares what is dirty and starts the next run.
     pub(super) fn work(&mut self, now_ms: u64) {
@@ -92,6 +95,7 @@ impl Reconciler {
                 self.stale_rows.extend(item.owner);
                 return true;
             }
+            Verdict::Unread(_) if item.is_left() => false,
             Verdict::Unread(reason) => {
                 if item.state == State::Converged && !self.heals(now_ms, key, &mut item, reason) {
                     self.put(key.clone(), item);
@@ -125,7 +129,7 @@ impl Reconciler {
 
     /// The rest of a former pair is in the way: if it does not go soon, it is somebody else's.
     pub(super) fn leaving(&mut self, now_ms: u64, key: &ObjectKey, item: &mut Item, reason: &EcoString) {
-        if item.state == State::Converged && !self.heals(now_ms, key, item, reason) {
+        if item.is_left() || (item.state == State::Converged && !self.heals(now_ms, key, item, &MAKE_AGAIN)) {
             return;
         }
         let since = *item.leaving_ms.get_or_insert(now_ms);
@@ -195,8 +199,7 @@ impl Reconciler {
         if item.state == State::Converged && !self.heals(now_ms, key, item, &first) {
             return false;
         }
-        let contended = item.state == State::Conflict && item.heals.len() >= HEALS_MAX;
-        if contended || item.state == State::Drifted {
+        if item.is_left() {
             return false;
         }
         if item.ran {
