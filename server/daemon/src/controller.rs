@@ -101,19 +101,17 @@ pub(crate) fn start(
     let (link, changes, reports) = NetworkLink::new(database, tables);
     started.link = Some(link);
     let reconciler = Reconciler::new(options);
-    tokio::spawn(
-        Reconciling {
-            kernel,
-            inputs,
-            changes,
-            reports,
-            compiler,
-            reconciler,
-            clock,
-            start,
-        }
-        .run(),
-    );
+    Reconciling {
+        kernel,
+        inputs,
+        changes,
+        reports,
+        compiler,
+        reconciler,
+        clock,
+        start,
+    }
+    .start()?;
     Ok(started)
 }
 

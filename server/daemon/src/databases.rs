@@ -1,5 +1,6 @@
 //! Opening the files that the server serves.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +20,12 @@ pub(crate) struct Loaded {
     pub(crate) database: Database,
     pub(crate) chain: Chain,
     pub(crate) log: SqliteLog,
+}
+
+impl fmt::Display for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.database.schema().name, self.path.display())
+    }
 }
 
 /// Opens the file, or makes it with the schema in `schema_path`, else that of `OpNonNet`.

@@ -18,7 +18,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Parser as _;
 use nonnet_engine::Entropy;
 use nonnet_gateway::Gateway;
@@ -26,6 +26,7 @@ use nonnet_rpc::{Listeners, Remote, inbound_channel};
 use nonnet_sessions::Server;
 use nonnet_store::{Durability, OpenError};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -34,7 +35,7 @@ use crate::arguments::{Arguments, DurabilityArgument};
 use crate::clock::Clock;
 use crate::databases::Loaded;
 use crate::state::{Sources, State};
-use crate::storage::Storage;
+use crate::storage::{Completed, Storage};
 
 /// The exit status where a file's content is wrong (`EX_DATAERR`, sysexits.h).
 const EXIT_DAMAGED: u8 = 65;
@@ -92,8 +93,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let loaded = load_all(arguments, clock, &mut entropy)?;
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
     let server = Server::new(seed)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(arguments, remotes, clock, loaded, server, entropy))
+    let arguments = arguments.clone();
+    let builder = std::thread::Builder::new()
+        .name("state".into())
+        .stack_size(STATE_STACK_BYTES);
+    let thread = builder.spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(serve(&arguments, remotes, clock, loaded, server, entropy))
+    })?;
+    thread.join().unwrap_or_else(|_| bail!("the state thread panicked"))
 }
 
 fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<Vec<Loaded>> {
@@ -105,35 +113,78 @@ fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyho
         .collect()
 }
 
+/// Serves until a signal comes. Sessions and state share one thread, so that a request costs no switch between threads; what takes long
+/// (the log, the kernel, large texts) has threads of its own.
 async fn serve(
     arguments: &Arguments,
     remotes: Vec<Remote>,
     clock: Clock,
     loaded: Vec<Loaded>,
-    mut server: Server,
-    mut entropy: Entropy,
+    server: Server,
+    entropy: Entropy,
 ) -> anyhow::Result<()> {
     // From here on a signal means a clean stop.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (inbound_sender, inbound) = inbound_channel();
-    let (completion_sender, completions) = mpsc::unbounded_channel();
+    let mut listeners = Listeners::new(inbound_sender);
+    let mut listening = Vec::new();
+    for remote in remotes {
+        listening.push(listeners.start(remote)?.remote.to_string());
+    }
+    let mut gateway = start_gateway(arguments, &listeners)?;
+    let databases: Vec<String> = loaded.iter().map(Loaded::to_string).collect();
+    let (state, completions) = start_state(arguments, clock, loaded, server, entropy)?;
+    let (stop, stopped) = oneshot::channel();
+    let sources = Sources {
+        inbound,
+        completions,
+        stop: stopped,
+    };
+    let mut running = tokio::spawn(state.run(sources));
+    info!(
+        "{} ready at {}; {}",
+        databases.join(", "),
+        listening.join(", "),
+        next_step(&listening)
+    );
+    tokio::select! {
+        _ = interrupt.recv() => info!("stopping on SIGINT"),
+        _ = terminate.recv() => info!("stopping on SIGTERM"),
+        ended = &mut running => return ended.context("the state's task has ended"),
+    }
+    listeners.stop_accepting();
+    if let Some(gateway) = &mut gateway {
+        gateway.stop_accepting();
+    }
+    // Where nobody listens the state's task has ended, which the next line tells.
+    let _ = stop.send(());
+    running.await.context("the state's task")?;
+    listeners.stop(STOP_GRACE).await;
+    if let Some(gateway) = gateway {
+        gateway.stop(STOP_GRACE).await;
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// Puts the databases under the server, starts their writers and the network controller.
+fn start_state(
+    arguments: &Arguments,
+    clock: Clock,
+    loaded: Vec<Loaded>,
+    mut server: Server,
+    mut entropy: Entropy,
+) -> anyhow::Result<(State, UnboundedReceiver<Completed>)> {
     let durability = match arguments.durability {
         DurabilityArgument::EveryCommit => Durability::EveryCommit,
         DurabilityArgument::OnRequest => Durability::OnRequest,
     };
-    let mut listeners = Listeners::new(inbound_sender);
-    let listening: Vec<_> = remotes
-        .into_iter()
-        .map(|remote| listeners.start(remote))
-        .collect::<Result<_, _>>()?;
-    let mut gateway = start_gateway(arguments, &listeners)?;
-    let (mut storages, mut places, mut greeting) = (Vec::new(), HashMap::new(), Vec::new());
-    let mut database_ids = HashMap::new();
+    let (completion_sender, completions) = mpsc::unbounded_channel();
+    let (mut storages, mut places, mut ids) = (Vec::new(), HashMap::new(), HashMap::new());
     for (place, loaded) in loaded.into_iter().enumerate() {
         let name = loaded.database.schema().name.clone();
-        greeting.push(format!("{name} in {}", loaded.path.display()));
+        ids.insert(name.clone(), loaded.chain.db_id());
         let hook = controller::hook_for(loaded.database.schema());
-        database_ids.insert(name.clone(), loaded.chain.db_id());
         server.add_database(loaded.database, loaded.chain, hook, clock.now())?;
         storages.push(Storage::start(
             place,
@@ -143,56 +194,20 @@ async fn serve(
         )?);
         places.insert(name, place);
     }
-    let started = controller::start(arguments, &mut server, &database_ids, clock, &mut entropy)?;
+    let started = controller::start(arguments, &mut server, &ids, clock, &mut entropy)?;
+    let (sessions, fresh) = (HashMap::new(), HashMap::new());
     let mut state = State {
         server,
         clock,
         storages,
         places,
         network: started.link,
-        sessions: HashMap::new(),
-        fresh: HashMap::new(),
+        sessions,
+        fresh,
     };
     state.carry_out(started.commands);
     state.append_fresh();
-    let (mut stop, stopped) = oneshot::channel();
-    let sources = Sources {
-        inbound,
-        completions,
-        stop: stopped,
-    };
-    let builder = std::thread::Builder::new()
-        .name("state".into())
-        .stack_size(STATE_STACK_BYTES);
-    let thread = builder.spawn(move || run_state(state, sources))?;
-    let remotes: Vec<String> = listening.iter().map(|listening| listening.remote.to_string()).collect();
-    info!(
-        "{} ready at {}; {}",
-        greeting.join(", "),
-        remotes.join(", "),
-        next_step(&remotes)
-    );
-    tokio::select! {
-        _ = interrupt.recv() => info!("stopping on SIGINT"),
-        _ = terminate.recv() => info!("stopping on SIGTERM"),
-        () = stop.closed() => error!("the state thread has ended; stopping"),
-    }
-    listeners.stop_accepting();
-    if let Some(gateway) = &mut gateway {
-        gateway.stop_accepting();
-    }
-    // A state thread that is gone has been told already.
-    let _ = stop.send(());
-    tokio::task::spawn_blocking(move || thread.join())
-        .await?
-        .ok()
-        .context("the state thread panicked")?;
-    listeners.stop(STOP_GRACE).await;
-    if let Some(gateway) = gateway {
-        gateway.stop(STOP_GRACE).await;
-    }
-    info!("stopped");
-    Ok(())
+    Ok((state, completions))
 }
 
 fn start_gateway(arguments: &Arguments, listeners: &Listeners) -> anyhow::Result<Option<Gateway>> {
@@ -202,13 +217,6 @@ fn start_gateway(arguments: &Arguments, listeners: &Listeners) -> anyhow::Result
     let access = arguments.access();
     info!("JSON-RPC 2.0 over HTTP at {address}, {access}");
     Ok(Some(Gateway::start(address, access, listeners.attacher())?))
-}
-
-fn run_state(state: State, sources: Sources) {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(state.run(sources)),
-        Err(cause) => error!("the state thread did not start: {cause}"),
-    }
 }
 
 /// What to try first, as a command to copy.

@@ -27,8 +27,17 @@ pub(crate) struct Reconciling {
 }
 
 impl Reconciling {
+    /// Starts a thread for it, so that many changed rows hold up no client.
+    pub(crate) fn start(self) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new()
+            .name("reconciler".into())
+            .spawn(move || runtime.block_on(self.run()))?;
+        Ok(())
+    }
+
     /// Runs until the server has stopped. What is in the kernel stays there.
-    pub(crate) async fn run(mut self) {
+    async fn run(mut self) {
         let mut unsent = Reports::default();
         let reports = self.reports.clone();
         let start = std::mem::replace(&mut self.start, Input::Tick);

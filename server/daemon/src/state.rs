@@ -256,8 +256,10 @@ impl State {
         for outbox in self.sessions.values() {
             outbox.close_after_flush();
         }
-        for storage in self.storages {
-            storage.stop();
+        let storages = self.storages;
+        let closed = tokio::task::spawn_blocking(|| storages.into_iter().for_each(Storage::stop));
+        if closed.await.is_err() {
+            error!("the files were not closed cleanly");
         }
     }
 }
