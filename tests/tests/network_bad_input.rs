@@ -152,7 +152,7 @@ fn subnets_that_overlap_are_refused() {
         &mut host,
         &network(&subnets("10.0.0.0/8", "")),
         "constraint violation",
-        "table networks, row \"n0\", column subnets: subnet 10.40.0.0/24 overlaps 10.0.0.0/8 of network \"n1\"",
+        "table networks, row \"n1\", column subnets: subnet 10.0.0.0/8 overlaps 10.40.0.0/24 of network \"n0\"",
     );
     check(
         &mut host,

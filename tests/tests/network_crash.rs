@@ -143,7 +143,7 @@ fn a_restart_sends_the_kernel_nothing_and_loses_no_packet() {
             .to_string()
     };
     let monitors = [
-        ("host", "".to_owned(), file("host")),
+        ("host", String::new(), file("host")),
         ("c1", "-n c1".to_owned(), file("c1")),
     ];
     let mut running = Vec::new();

@@ -1,5 +1,7 @@
 //! Networks among each other: their subnets do not overlap, their gateways are nobody's.
 
+use std::collections::BTreeSet;
+
 use ecow::EcoString;
 use ipnet::IpNet;
 use nonnet_engine::{Row, RowChange, Transaction};
@@ -10,10 +12,13 @@ use crate::tables::{Tables, networks, text};
 
 /// Checks that no subnet overlaps another, if one of them changed.
 pub(super) fn check(tables: &Tables, transaction: &Transaction<'_>, changes: &[RowChange]) -> Result<(), Fault> {
-    if changed(tables, changes).next().is_none() {
+    let names: BTreeSet<&str> = changed(tables, changes)
+        .map(|row| text(row, tables.networks.name))
+        .collect();
+    if names.is_empty() {
         return Ok(());
     }
-    check_overlaps(tables, transaction)
+    check_overlaps(tables, transaction, &names)
 }
 
 /// Checks that nobody has the gateway of a changed network, once all addresses are settled.
@@ -48,8 +53,8 @@ fn changed<'a>(tables: &Tables, changes: &'a [RowChange]) -> impl Iterator<Item 
     })
 }
 
-/// Subnets in ascending order overlap only if some do that follow each other.
-fn check_overlaps(tables: &Tables, transaction: &Transaction<'_>) -> Result<(), Fault> {
+/// Subnets in ascending order overlap only if some do that follow each other. The blame is on a network of the `changed`.
+fn check_overlaps(tables: &Tables, transaction: &Transaction<'_>, changed: &BTreeSet<&str>) -> Result<(), Fault> {
     let columns = &tables.networks;
     let mut all: Vec<(IpNet, EcoString)> = Vec::new();
     for row in transaction.rows(columns.this) {
@@ -62,8 +67,13 @@ fn check_overlaps(tables: &Tables, transaction: &Transaction<'_>) -> Result<(), 
     for pair in all.windows(2) {
         let [(wide, one), (narrow, other)] = pair else { continue };
         if wide.contains(&narrow.addr()) {
-            let why = format!("subnet {narrow} overlaps {wide} of network \"{one}\"");
-            return Err(Fault::new(networks::Columns::NAME, other, "subnets", why));
+            let ((own, name), (theirs, of)) = if changed.contains(other.as_str()) {
+                ((narrow, other), (wide, one))
+            } else {
+                ((wide, one), (narrow, other))
+            };
+            let why = format!("subnet {own} overlaps {theirs} of network \"{of}\"");
+            return Err(Fault::new(networks::Columns::NAME, name, "subnets", why));
         }
     }
     Ok(())

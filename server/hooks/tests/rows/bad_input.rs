@@ -188,7 +188,7 @@ fn overlapping_subnets_are_refused() {
     );
     assert_eq!(
         host.refuse(&json!([network("same", &[("10.0.0.0/8", "")])])),
-        "table networks, row \"wide\", column subnets: subnet 10.0.0.0/8 overlaps 10.0.0.0/8 of network \"same\""
+        "table networks, row \"same\", column subnets: subnet 10.0.0.0/8 overlaps 10.0.0.0/8 of network \"wide\""
     );
     host.commit(&json!([network("apart", &[("11.0.0.0/8", ""), ("fd00::/64", "")])]));
     check(
