@@ -6,11 +6,14 @@ use serde_json::{Value, json};
 /// Links of somebody else, without addresses that the kernel makes in its own time: a bridge with an address and a veth on it whose other end is in `c1`, and one that has an alias like ours.
 const FOREIGN: &str = "
     ip link add fbr0 type bridge
-    ip link set fbr0 alias 'somebody else' addrgenmode none up
+    ip link set fbr0 alias 'somebody else' addrgenmode none
+    ip link set fbr0 up
     ip addr add 10.99.0.1/24 dev fbr0
     ip link add fv0 type veth peer name fv1 netns c1
-    ip link set fv0 master fbr0 alias nonnet:ports/00000000-0000-4000-8000-000000000000 addrgenmode none up
-    ip -n c1 link set fv1 addrgenmode none up
+    ip link set fv0 master fbr0 alias nonnet:ports/00000000-0000-4000-8000-000000000000 addrgenmode none
+    ip link set fv0 up
+    ip -n c1 link set fv1 addrgenmode none
+    ip -n c1 link set fv1 up
     ip -n c1 addr add 10.99.0.2/24 dev fv1
     ip -n c1 route add 10.98.0.0/16 via 10.99.0.1
     ip link add fv2 type veth peer name fv3
