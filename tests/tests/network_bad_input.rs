@@ -135,7 +135,12 @@ fn names_that_are_taken_are_refused() {
         "constraint violation",
         "Transaction causes multiple rows in \"bridges\" table to have identical values (br0) for index on column \"name\".  First row, with UUID <uuid>, was inserted by this transaction.  Second row, with UUID <uuid>, existed in the database before this transaction and was not modified by the transaction.",
     );
-    check(&mut host, &row("bridges", &json!({"name": "lo"})), "constraint violation", "table bridges, row \"lo\", column name: link name \"lo\" is the kernel's own");
+    check(
+        &mut host,
+        &row("bridges", &json!({"name": "lo"})),
+        "constraint violation",
+        "table bridges, row \"lo\", column name: link name \"lo\" is the kernel's own",
+    );
 }
 
 #[test]
