@@ -17,8 +17,12 @@ pub(crate) struct Arguments {
     #[arg(value_name = "DATABASE", default_value = "nonnet.db")]
     pub(crate) databases: Vec<PathBuf>,
 
-    /// Where to listen: punix:PATH or ptcp:[PORT][:IP]; may be given many times [default: punix:DATABASE.sock]
-    #[arg(long = "remote", value_name = "REMOTE")]
+    /// Where to listen, in OVS syntax.
+    #[arg(
+        long = "remote",
+        value_name = "REMOTE",
+        help = "Where to listen: punix:PATH or ptcp:[PORT][:IP]; may be given many times [default: punix:DATABASE.sock]"
+    )]
     pub(crate) remotes: Vec<String>,
 
     /// The schema of a database that is made; without it, that of OpNonNet.
