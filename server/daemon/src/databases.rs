@@ -36,6 +36,9 @@ pub(crate) fn load(
     entropy: &mut Entropy,
 ) -> anyhow::Result<Loaded> {
     let started = Instant::now();
+    if let Ok(metadata) = std::fs::metadata(path) {
+        info!("{}: reading and checking {} KiB", path.display(), metadata.len() / 1024);
+    }
     let opened = match nonnet_store::open(path) {
         Err(OpenError::Missing { .. }) => {
             create(path, schema_path, clock, entropy)?;
