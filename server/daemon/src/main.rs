@@ -8,6 +8,7 @@ mod clock;
 mod controller;
 mod databases;
 mod network;
+mod past;
 mod reconcile;
 mod report;
 mod state;
@@ -23,7 +24,7 @@ use clap::Parser as _;
 use nonnet_engine::Entropy;
 use nonnet_gateway::Gateway;
 use nonnet_rpc::{Listeners, Remote, inbound_channel};
-use nonnet_sessions::Server;
+use nonnet_sessions::{Event, Server};
 use nonnet_store::{Durability, OpenError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -34,6 +35,7 @@ use tracing_subscriber::EnvFilter;
 use crate::arguments::{Arguments, DurabilityArgument};
 use crate::clock::Clock;
 use crate::databases::Loaded;
+use crate::past::PastReads;
 use crate::state::{Sources, State};
 use crate::storage::{Completed, Storage};
 
@@ -133,11 +135,12 @@ async fn serve(
     }
     let mut gateway = start_gateway(arguments, &listeners)?;
     let databases: Vec<String> = loaded.iter().map(Loaded::to_string).collect();
-    let (state, completions) = start_state(arguments, clock, loaded, server, entropy)?;
+    let (state, completions, past) = start_state(arguments, clock, loaded, server, entropy)?;
     let (stop, stopped) = oneshot::channel();
     let sources = Sources {
         inbound,
         completions,
+        past,
         stop: stopped,
     };
     let mut running = tokio::spawn(state.run(sources));
@@ -174,16 +177,18 @@ fn start_state(
     loaded: Vec<Loaded>,
     mut server: Server,
     mut entropy: Entropy,
-) -> anyhow::Result<(State, UnboundedReceiver<Completed>)> {
+) -> anyhow::Result<(State, UnboundedReceiver<Completed>, UnboundedReceiver<Event>)> {
     let durability = match arguments.durability {
         DurabilityArgument::EveryCommit => Durability::EveryCommit,
         DurabilityArgument::OnRequest => Durability::OnRequest,
     };
     let (completion_sender, completions) = mpsc::unbounded_channel();
     let (mut storages, mut places, mut ids) = (Vec::new(), HashMap::new(), HashMap::new());
+    let (mut past_reads, past) = PastReads::new();
     for (place, loaded) in loaded.into_iter().enumerate() {
         let name = loaded.database.schema().name.clone();
         ids.insert(name.clone(), loaded.chain.db_id());
+        past_reads.add(name.clone(), loaded.log.path().to_owned());
         let hook = controller::hook_for(loaded.database.schema());
         server.add_database(loaded.database, loaded.chain, hook, clock.now())?;
         storages.push(Storage::start(
@@ -203,11 +208,12 @@ fn start_state(
         places,
         network: started.link,
         sessions,
+        past_reads,
         fresh,
     };
     state.carry_out(started.commands);
     state.append_fresh();
-    Ok((state, completions))
+    Ok((state, completions, past))
 }
 
 fn start_gateway(arguments: &Arguments, listeners: &Listeners) -> anyhow::Result<Option<Gateway>> {

@@ -15,6 +15,7 @@ use tracing::{error, warn};
 
 use crate::clock::Clock;
 use crate::network::NetworkLink;
+use crate::past::PastReads;
 use crate::report::Reports;
 use crate::storage::{Completed, Storage, Verdict};
 
@@ -36,6 +37,7 @@ pub(crate) struct State {
     pub(crate) places: HashMap<EcoString, usize>,
     pub(crate) network: Option<NetworkLink>,
     pub(crate) sessions: HashMap<SessionId, Outbox>,
+    pub(crate) past_reads: PastReads,
     /// Records that the current batch of events brought, by database.
     pub(crate) fresh: HashMap<usize, Fresh>,
 }
@@ -51,6 +53,8 @@ pub(crate) struct Fresh {
 pub(crate) struct Sources {
     pub(crate) inbound: InboundReceiver,
     pub(crate) completions: UnboundedReceiver<Completed>,
+    /// What was read from the logs.
+    pub(crate) past: UnboundedReceiver<Event>,
     pub(crate) stop: oneshot::Receiver<()>,
 }
 
@@ -71,6 +75,7 @@ impl State {
                     }
                 }
                 Some(completed) = sources.completions.recv() => self.completed(completed),
+                Some(event) = sources.past.recv() => self.handle(event),
                 Some(reports) = next_reports(self.network.as_mut()) => self.report(reports),
                 () = until_deadline, if deadline.is_some() => self.handle(Event::Tick),
                 _ = &mut sources.stop => break,
@@ -150,6 +155,7 @@ impl State {
                         fresh.durable |= durable;
                     }
                 }
+                Command::ReadSince { database, id } => self.past_reads.start(database, id),
                 Command::Changed {
                     database,
                     changes,

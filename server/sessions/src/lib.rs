@@ -5,6 +5,7 @@
 
 mod catalog;
 mod command;
+mod history;
 pub mod limits;
 mod lock;
 mod method;
@@ -17,6 +18,7 @@ mod session;
 
 pub use catalog::StartError;
 pub use command::{Command, Event, Outgoing};
+pub use history::Logged;
 pub use now::Now;
 pub use peer::{Credentials, Peer, SessionId};
 pub use server::Server;

@@ -2,18 +2,21 @@
 //!
 //! Monitors of one database that ask for the same in the same notation form a [`Group`]: a commit is encoded once for all of them.
 
+mod delta;
 mod encode;
 mod merge;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use ecow::EcoString;
 use nonnet_engine::{ChangeSet, Snapshot};
 use nonnet_schema::MonitorRequest;
 use serde_json::Value;
 
 use crate::peer::SessionId;
 
+pub(crate) use delta::{Delta, DeltaParts, is_condition_transient, is_transient, shows_transient_set};
 pub(crate) use encode::{encode_changes, encode_initial};
 pub(crate) use merge::Merged;
 
@@ -24,6 +27,8 @@ pub(crate) enum Notation {
     Update,
     /// `monitor_cond`: rows that start, change and stop to match, as differences.
     Update2,
+    /// `monitor_cond_since`: the same with the id of the newest transaction.
+    Update3,
 }
 
 impl Notation {
@@ -32,6 +37,7 @@ impl Notation {
         match self {
             Self::Update => "update",
             Self::Update2 => "update2",
+            Self::Update3 => "update3",
         }
     }
 }
@@ -43,10 +49,14 @@ pub(crate) struct Monitor {
     pub(crate) id: Value,
     /// The id's text.
     pub(crate) id_text: Arc<str>,
+    /// The name of its database.
+    pub(crate) database: EcoString,
     /// What it belongs to.
     pub(crate) group: GroupKey,
     /// What a congested session has not been sent yet.
     pub(crate) unsent: Option<Merged>,
+    /// Set until it is answered, while the log is read: it is no member of its group yet, and sees nothing. No other monitor has the number.
+    pub(crate) awaits: Option<u64>,
 }
 
 /// What monitors must agree on to be encoded together: the request's text, with sorted members, and the notation.
@@ -129,13 +139,6 @@ impl Groups {
 }
 
 impl Group {
-    /// True where the session's monitor of that id is a member.
-    pub(crate) fn has(&self, session: SessionId, id: &str) -> bool {
-        self.members
-            .iter()
-            .any(|(member, member_id)| *member == session && **member_id == *id)
-    }
-
     fn concerns(&self, changes: &ChangeSet) -> bool {
         changes
             .changes()
