@@ -189,6 +189,7 @@ impl History {
         }
         let later = self.entries.iter().filter(|entry| entry.sequence > to);
         Since::Delta(Box::new(Delta::new(DeltaParts {
+            from,
             request: Arc::clone(request),
             snapshot: database.snapshot(),
             past,

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use ecow::EcoString;
+use nonnet_chain::MisfitDelta;
 use nonnet_engine::{ChangeSet, Snapshot};
 use nonnet_schema::MonitorRequest;
 use serde_json::Value;
@@ -56,7 +57,7 @@ pub(crate) struct Monitor {
     /// What a congested session has not been sent yet.
     pub(crate) unsent: Option<Merged>,
     /// Set until it is answered, while the log is read: it is no member of its group yet, and sees nothing. No other monitor has the number.
-    pub(crate) awaits: Option<u64>,
+    pub(crate) waits_as: Option<u64>,
 }
 
 /// What monitors must agree on to be encoded together: the request's text, with sorted members, and the notation.
@@ -70,10 +71,15 @@ pub(crate) struct Group {
     pub(crate) members: Vec<(SessionId, Arc<str>)>,
     /// The initial state as last encoded, with the generation of the database it shows.
     initial: Option<(u64, SharedText)>,
+    /// What those who were away have missed as last encoded, with that generation and the sequence number they left at.
+    delta: Option<(u64, u64, SharedDelta)>,
 }
 
 /// A text that the first who needs it encodes.
 pub(crate) type SharedText = Arc<OnceLock<String>>;
+
+/// A [`Delta`] that the first who needs it encodes.
+pub(crate) type SharedDelta = Arc<OnceLock<Result<String, MisfitDelta>>>;
 
 /// The monitors of one database.
 #[derive(Debug, Default)]
@@ -86,6 +92,7 @@ impl Groups {
             request: Arc::clone(request),
             members: Vec::new(),
             initial: None,
+            delta: None,
         });
         group.members.push((session, Arc::clone(id)));
     }
@@ -120,6 +127,21 @@ impl Groups {
                 let text = encode_changes(snapshot.schema(), &group.request, key.1, changes.changes());
                 (key, group, text)
             })
+    }
+
+    /// The place for what has changed in a group from the record `from` to `generation`; members that come back together share it.
+    pub(crate) fn delta(&mut self, key: &GroupKey, generation: u64, from: u64) -> SharedDelta {
+        let Some(group) = self.0.get_mut(key) else {
+            return SharedDelta::default();
+        };
+        match &group.delta {
+            Some((as_of, since, text)) if (*as_of, *since) == (generation, from) => Arc::clone(text),
+            _ => {
+                let text = SharedDelta::default();
+                group.delta = Some((generation, from, Arc::clone(&text)));
+                text
+            }
+        }
     }
 
     /// The place for the initial state of a group as of `generation`; members that come before the next change share it.

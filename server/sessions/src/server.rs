@@ -207,7 +207,7 @@ impl Server {
         // The text bears its own end of line.
         session.queue_raw(Outgoing::Text(malformed_text(details)));
         session.input = Input::Malformed;
-        session.monitors.retain(|monitor| monitor.awaits.is_none());
+        session.monitors.retain(|monitor| monitor.waits_as.is_none());
         self.flush(id);
     }
 

@@ -128,8 +128,8 @@ impl Session {
 
     /// True where the session has ended and nothing more is owed.
     pub(crate) fn is_complete(&self) -> bool {
-        let awaits = self.monitors.iter().any(|monitor| monitor.awaits.is_some());
-        self.input != Input::Open && self.parked == 0 && self.queue.is_empty() && !awaits
+        let has_waiting = self.monitors.iter().any(|monitor| monitor.waits_as.is_some());
+        self.input != Input::Open && self.parked == 0 && self.queue.is_empty() && !has_waiting
     }
 
     /// What was queued on a state that was undone goes: updates vanish, replies become errors. False where the client's view cannot be

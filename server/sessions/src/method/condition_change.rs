@@ -92,7 +92,7 @@ impl Server {
         let new = parsed.map_or_else(|_| Arc::clone(&old), Arc::new);
         served.groups.leave(&monitor.group, id, &monitor.id_text);
         (monitor.id, monitor.id_text) = (new_id.clone(), json::to_text(new_id).into());
-        monitor.group = (json::to_text(requests).into(), notation);
+        monitor.group = (requests.to_string().into(), notation);
         served.groups.join(&monitor.group, &new, id, &monitor.id_text);
         if let Some(text) = difference(served, &old, &new, notation) {
             let update = update_text(notation, &monitor.id_text, served.transaction_id(), &text);

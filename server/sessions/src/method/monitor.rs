@@ -16,7 +16,7 @@ use super::{Answer, Call, params_json};
 use crate::command::{Command, Outgoing};
 use crate::history::{Logged, Since};
 use crate::limits::{ID_BYTES_MAX, MONITORS_PER_SESSION_MAX, ROWS_ENCODED_INLINE_MAX};
-use crate::monitor::{Delta, Monitor, Notation, SharedText, initial_text};
+use crate::monitor::{Delta, Monitor, Notation, SharedDelta, SharedText, initial_text};
 use crate::peer::SessionId;
 use crate::server::Server;
 use crate::session::Matter;
@@ -25,7 +25,7 @@ use crate::session::Matter;
 #[derive(Debug)]
 pub(crate) struct Awaiting {
     session: SessionId,
-    /// The number in [`Monitor::awaits`].
+    /// The number in [`Monitor::waits_as`].
     number: u64,
     /// The id of the request to answer.
     reply_id: Value,
@@ -48,7 +48,7 @@ struct Start {
     snapshot: Snapshot,
     shared: SharedText,
     /// What it has missed; None where it gets everything.
-    delta: Option<Box<Delta>>,
+    delta: Option<(Box<Delta>, SharedDelta)>,
     newest_id: Uuid,
 }
 
@@ -72,9 +72,9 @@ impl Server {
             id: asked.id.clone(),
             id_text: json::to_text(asked.id).into(),
             database: asked.database.into(),
-            group: (json::to_text(asked.requests).into(), notation),
+            group: (asked.requests.to_string().into(), notation),
             unsent: None,
-            awaits: number,
+            waits_as: number,
         });
         let delta = match since {
             Since::Delta(delta) => Some(delta),
@@ -149,13 +149,13 @@ impl Server {
             return;
         };
         let mut monitors = session.monitors.iter_mut();
-        let Some(monitor) = monitors.find(|monitor| monitor.awaits == Some(awaiting.number)) else {
+        let Some(monitor) = monitors.find(|monitor| monitor.waits_as == Some(awaiting.number)) else {
             // It was cancelled meanwhile, which answers the request too.
             let text = error_reply_text(&awaiting.reply_id, &ReplyError::Text("canceled"));
             let matter = Matter::Reply(awaiting.reply_id.clone());
             return self.push(awaiting.session, None, matter, Outgoing::Text(text));
         };
-        monitor.awaits = None;
+        monitor.waits_as = None;
         let (id, group) = (monitor.id.clone(), monitor.group.clone());
         let Some(served) = self.databases.get(&monitor.database) else {
             return;
@@ -174,11 +174,11 @@ impl Server {
 
     /// Answers a monitor that waits for the log with everything, at once.
     pub(super) fn settle_monitor(&mut self, session: SessionId, id: &Value) {
-        let awaits = self.sessions.get(&session).and_then(|session| {
+        let waiting = self.sessions.get(&session).and_then(|session| {
             let monitor = session.monitors.iter().find(|monitor| monitor.id == *id)?;
-            monitor.awaits
+            monitor.waits_as
         });
-        let Some(number) = awaits else {
+        let Some(number) = waiting else {
             return;
         };
         let is_it = |awaiting: &mut Awaiting| awaiting.session == session && awaiting.number == number;
@@ -210,12 +210,17 @@ impl Server {
         else {
             return;
         };
-        served.groups.join(&monitor.group, request, id, &monitor.id_text);
+        let (groups, generation) = (&mut served.groups, served.generation);
+        groups.join(&monitor.group, request, id, &monitor.id_text);
+        let delta = delta.map(|delta| {
+            let shared = groups.delta(&monitor.group, generation, delta.from());
+            (delta, shared)
+        });
         let start = Start {
             notation: monitor.group.1,
             request: Arc::clone(request),
             snapshot: served.database.snapshot(),
-            shared: served.groups.initial(&monitor.group, served.generation),
+            shared: groups.initial(&monitor.group, generation),
             delta,
             newest_id: served.transaction_id(),
         };
@@ -251,7 +256,7 @@ impl Start {
     /// Whether few enough rows are looked at to do it at once.
     fn is_short(&self) -> bool {
         let tables = self.request.tables.iter();
-        let rows = if let Some(delta) = &self.delta {
+        let rows = if let Some((delta, _)) = &self.delta {
             delta.len()
         } else {
             tables.map(|table| self.snapshot.table(table.table).len()).sum()
@@ -264,8 +269,8 @@ impl Start {
         if self.notation != Notation::Update3 {
             return initial().to_owned();
         }
-        let missed = self.delta.as_ref().map(|delta| delta.encode());
-        match missed {
+        let delta = self.delta.as_ref();
+        match delta.map(|(delta, shared)| shared.get_or_init(|| delta.encode())) {
             Some(Ok(missed)) => format!("[true,\"{}\",{missed}]", self.newest_id),
             // Where the log and the rows do not fit together, the rows are what counts.
             Some(Err(_)) | None => format!("[false,\"{}\",{}]", self.newest_id, initial()),

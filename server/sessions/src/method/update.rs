@@ -43,7 +43,7 @@ impl Server {
         };
         for session in self.sessions.values_mut().filter(|session| session.congested) {
             let monitors = session.monitors.iter_mut();
-            for monitor in monitors.filter(|monitor| monitor.database == database && monitor.awaits.is_none()) {
+            for monitor in monitors.filter(|monitor| monitor.database == database && monitor.waits_as.is_none()) {
                 if let Some(group) = served.groups.get(&monitor.group) {
                     monitor.unsent.get_or_insert_default().add(&group.request, changes);
                 }

@@ -18,6 +18,8 @@ pub(crate) struct Delta(DeltaParts);
 
 /// What a [`Delta`] is made of.
 pub(crate) struct DeltaParts {
+    /// The sequence number up to which the monitor has seen everything.
+    pub(crate) from: u64,
     pub(crate) request: Arc<MonitorRequest>,
     /// The rows as they are.
     pub(crate) snapshot: Snapshot,
@@ -32,6 +34,11 @@ pub(crate) struct DeltaParts {
 impl Delta {
     pub(crate) fn new(parts: DeltaParts) -> Self {
         Self(parts)
+    }
+
+    /// The sequence number up to which the monitor has seen everything.
+    pub(crate) fn from(&self) -> u64 {
+        self.0.from
     }
 
     /// Number of rows that are looked at.
