@@ -3,6 +3,7 @@
 //! A monitor that names an old transaction may have to wait for the log. Until it is answered it sees no update; the answer then shows
 //! the database as it is at that moment, so that nothing is lost and nothing told twice.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use ecow::EcoString;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use super::{Answer, Call, params_json};
 use crate::command::{Command, Outgoing};
 use crate::history::{Logged, Since};
-use crate::limits::{ID_BYTES_MAX, MONITORS_PER_SESSION_MAX, ROWS_ENCODED_INLINE_MAX};
+use crate::limits::{ID_BYTES_MAX, LOG_READS_MAX, MONITORS_PER_SESSION_MAX, ROWS_ENCODED_INLINE_MAX};
 use crate::monitor::{Delta, Monitor, Notation, SharedDelta, SharedText, initial_text};
 use crate::peer::SessionId;
 use crate::server::Server;
@@ -66,7 +67,11 @@ impl Server {
         else {
             return Ok(());
         };
-        let since = served.since(asked.last_id, &asked.request);
+        let mut since = served.since(asked.last_id, &asked.request);
+        let key = (EcoString::from(asked.database), asked.last_id);
+        if matches!(since, Since::Log) && self.log_reads.len() >= LOG_READS_MAX && !self.log_reads.contains_key(&key) {
+            since = Since::Everything;
+        }
         let number = matches!(since, Since::Log).then_some(self.next_await);
         session.monitors.push(Monitor {
             id: asked.id.clone(),
@@ -88,7 +93,7 @@ impl Server {
                     number,
                     reply_id,
                 };
-                self.read_log(asked.database.into(), asked.last_id, awaiting);
+                self.read_log(key, awaiting);
                 return Ok(());
             }
         };
@@ -128,12 +133,14 @@ impl Server {
     }
 
     /// Has the log read, unless that is under way already.
-    fn read_log(&mut self, database: EcoString, id: Uuid, awaiting: Awaiting) {
-        let key = (database.clone(), id);
-        let all = self.log_reads.entry(key).or_default();
-        all.push(awaiting);
-        if all.len() == 1 {
-            self.commands.push(Command::ReadSince { database, id });
+    fn read_log(&mut self, key: (EcoString, Uuid), awaiting: Awaiting) {
+        match self.log_reads.entry(key) {
+            Entry::Occupied(mut all) => all.get_mut().push(awaiting),
+            Entry::Vacant(none) => {
+                let (database, id) = none.key().clone();
+                none.insert(vec![awaiting]);
+                self.commands.push(Command::ReadSince { database, id });
+            }
         }
     }
 
