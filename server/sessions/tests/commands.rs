@@ -92,6 +92,23 @@ fn what_could_not_be_stored_is_undone_and_its_clients_are_told() {
 }
 
 #[test]
+fn a_monitor_that_began_with_what_was_undone_ends_with_its_session() {
+    let mut rig = Rig::new();
+    rig.insert(A, 1);
+    assert_eq!(
+        rig.call(B, "monitor_cond", json!(["db", "m", {"t": {"columns": ["n"]}}])),
+        []
+    );
+    let sent = rig.unstored(1);
+    assert_eq!(
+        sent.iter().map(what).collect::<Vec<_>>(),
+        [(A, "transact"), (B, "monitor_cond")]
+    );
+    assert_eq!(sent[1].1["error"]["error"], "I/O error");
+    assert_eq!(rig.closed, [B]);
+}
+
+#[test]
 fn a_session_that_does_not_read_gets_one_merged_update_when_it_does() {
     let mut rig = Rig::new();
     rig.watch(B);

@@ -238,7 +238,7 @@ impl Server {
         } else {
             Outgoing::Job(Box::new(encode))
         };
-        self.push(id, gate, Matter::Reply(reply_id.clone()), payload);
+        self.push(id, gate, Matter::Initial(reply_id.clone()), payload);
     }
 
     pub(super) fn monitor_cancel(&mut self, call: Call<'_>) -> Answer {
