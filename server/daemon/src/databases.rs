@@ -9,8 +9,9 @@ use anyhow::{Context as _, bail};
 use nonnet_chain::{Author, Chain};
 use nonnet_engine::{Database, Entropy};
 use nonnet_schema::{DatabaseSchema, NONNET_SCHEMA};
+use nonnet_store::ovsdb_file::{self, Converted, Origin};
 use nonnet_store::{OpenError, Opened, SqliteLog};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 
@@ -28,7 +29,7 @@ impl fmt::Display for Loaded {
     }
 }
 
-/// Opens the file, or makes it with the schema in `schema_path`, else that of `OpNonNet`.
+/// Opens the file, converting one of ovsdb-server first, or makes it with the schema in `schema_path`, else that of `OpNonNet`.
 pub(crate) fn load(
     path: &Path,
     schema_path: Option<&Path>,
@@ -38,6 +39,9 @@ pub(crate) fn load(
     let started = Instant::now();
     if let Ok(metadata) = std::fs::metadata(path) {
         info!("{}: reading and checking {} KiB", path.display(), metadata.len() / 1024);
+    }
+    if ovsdb_file::is_ovsdb_file(path).unwrap_or(false) {
+        convert(path, clock, entropy)?;
     }
     let opened = match nonnet_store::open(path) {
         Err(OpenError::Missing { .. }) => {
@@ -74,6 +78,41 @@ pub(crate) fn load(
     })
 }
 
+/// Puts a file of ours in the place of one of ovsdb-server, which is kept beside it.
+fn convert(path: &Path, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<()> {
+    let origin = Origin {
+        author: author("import"),
+        moment: clock.now().moment,
+        db_id: entropy.uuid(),
+        txn_uid: entropy.uuid(),
+    };
+    let Converted { source, kept, .. } = ovsdb_file::convert_in_place(path, &origin)?;
+    if let Some(damage) = &source.damage {
+        warn!(
+            "{}: {damage}; what comes from there on is in {} only",
+            path.display(),
+            kept.display()
+        );
+    }
+    info!(
+        "{}: converted from ovsdb-server's format with {} rows of {} records; the original is kept as {}",
+        path.display(),
+        source.rows.len(),
+        source.records,
+        kept.display()
+    );
+    Ok(())
+}
+
+/// The server itself.
+fn author(doing: &str) -> Author {
+    Author {
+        comm: "nonnetd".into(),
+        remote: doing.into(),
+        ..Author::default()
+    }
+}
+
 fn create(path: &Path, schema_path: Option<&Path>, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<()> {
     let schema = match schema_path {
         Some(schema_path) => {
@@ -88,12 +127,7 @@ fn create(path: &Path, schema_path: Option<&Path>, clock: Clock, entropy: &mut E
             schema.name
         );
     }
-    let author = Author {
-        comm: "nonnetd".into(),
-        remote: "create".into(),
-        ..Author::default()
-    };
-    let (_, genesis) = Chain::begin(entropy.uuid(), &schema, &author, clock.now().moment)?;
+    let (_, genesis) = Chain::begin(entropy.uuid(), &schema, &author("create"), clock.now().moment)?;
     info!("{}: making the database {}", path.display(), schema.name);
     nonnet_store::create(path, &schema, &genesis)?;
     Ok(())
