@@ -455,6 +455,47 @@ fn nonnetd_converts_a_file_of_ovsdb_server_once_and_keeps_it() -> Result<()> {
 }
 
 #[test]
+fn nonnetd_says_of_damage_what_ovsdb_server_says() -> Result<()> {
+    let mut reference = things()?;
+    reference.stop()?;
+    let sound = std::fs::read_to_string(reference.file())?;
+    let uuid = "aaaaaaaa-0000-4000-8000-000000000001";
+    let good = record("{\"t\":{}}")?;
+    let damaged = [
+        "xxx\n".to_owned(),
+        good[..good.len() - 3].to_owned(),
+        good.replace("\"t\"", "\"u\""),
+        record("{\"invalid\":{}}")?,
+        record(&format!("{{\"t\":{{\"{uuid}\":{{\"z\":1}}}}}}"))?,
+        record(&format!("{{\"t\":{{\"{uuid}\":{{\"name\":1}}}}}}"))?,
+        record(&format!("{{\"t\":{{\"{uuid}\":null}}}}"))?,
+        record("{\"t\":{\"x\":null}}")?,
+    ];
+    for tail in damaged {
+        let words = |kind: Kind| -> Result<String> {
+            let mut server = Server::prepare(kind, &json!({"name": "d", "tables": {}}))?;
+            std::fs::write(server.file(), format!("{sound}{tail}"))?;
+            server.run()?;
+            let select = json!({"op": "select", "table": "t", "where": [], "columns": ["name"], "sort": ["name"]});
+            let found = server.connect()?.transact("d", &[select])?;
+            ensure!(
+                found[0]["rows"] == json!([{"name": "one"}, {"name": "two"}]),
+                "{kind:?}: {found:?}"
+            );
+            let directory = server.directory().display().to_string();
+            let stderr = server.stderr().replace(&directory, "");
+            let marks = ["syntax error", "syntax \"", "I/O error"];
+            let line = stderr.lines().find(|line| marks.iter().any(|mark| line.contains(mark)));
+            let line = line.with_context(|| format!("{kind:?} says nothing of {tail}: {stderr}"))?;
+            let start = marks.iter().filter_map(|mark| line.find(mark)).min().unwrap_or(0);
+            Ok(line[start..].to_owned())
+        };
+        assert_eq!(words(Kind::Nonnetd)?, words(Kind::Reference)?, "{tail}");
+    }
+    Ok(())
+}
+
+#[test]
 fn nonnetd_takes_no_file_that_ovsdb_server_has_open() -> Result<()> {
     let reference = things()?;
     let original = std::fs::read(reference.file())?;

@@ -88,8 +88,10 @@ fn convert(path: &Path, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<(
     };
     let Converted { source, kept, .. } = ovsdb_file::convert_in_place(path, &origin)?;
     if let Some(damage) = &source.damage {
+        // Scripts look for the words of ovsdb-server.
+        warn!("{}", damage.as_ovsdb_server_says(path));
         warn!(
-            "{}: {damage}; what comes from there on is in {} only",
+            "{}: damaged in {damage}; what comes from there on is in {} only",
             path.display(),
             kept.display()
         );

@@ -58,3 +58,6 @@ pub(crate) const PAST_WEIGHT_MAX: usize = 2_000_000;
 
 /// Bytes of the line before a record of ovsdb-server's files at most; its own are shorter than 80.
 pub(crate) const OVSDB_HEADER_BYTES_MAX: u64 = 128;
+
+/// Bytes of a faulty part of ovsdb-server's files that a message shows: enough to find it.
+pub(crate) const OVSDB_SHOWN_BYTES_MAX: usize = 1024;

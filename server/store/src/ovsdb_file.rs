@@ -8,6 +8,7 @@
 //! What is read is a [`OvsdbFile`]: a schema and rows. Reading stops at the first damaged record and keeps what came before; nothing here
 //! ever changes a file that it reads, and a conversion in place keeps the original beside it.
 
+mod damage;
 mod import;
 mod read;
 mod replay;
@@ -59,6 +60,10 @@ pub struct RecordDamage {
     pub record: u64,
     /// Where it begins, in bytes from the start of the file.
     pub offset: u64,
+    /// Where its body begins.
+    pub body_offset: u64,
+    /// Bytes of its body, as its header says; 0 where that is bad.
+    pub body_bytes: u64,
     /// What is wrong with it.
     pub fault: RecordFault,
 }
@@ -95,8 +100,13 @@ pub enum RecordFault {
     #[error("{0} is not an object")]
     NotObject(String),
     /// The schema has no such table.
-    #[error("unknown table {0}")]
-    UnknownTable(String),
+    #[error("unknown table {table}")]
+    UnknownTable {
+        /// The table.
+        table: String,
+        /// The transaction, or how it begins.
+        syntax: String,
+    },
     /// The table has no such column.
     #[error("unknown column {column} of table {table}")]
     UnknownColumn {
@@ -104,6 +114,8 @@ pub enum RecordFault {
         table: String,
         /// The column.
         column: String,
+        /// The row, or how it begins.
+        syntax: String,
     },
     /// The name of a row is not a UUID.
     #[error("\"{}\" in table {table} is not a UUID", .text.escape_debug())]
@@ -112,6 +124,8 @@ pub enum RecordFault {
         table: String,
         /// What stands there.
         text: String,
+        /// The rows of the table, or how they begin.
+        syntax: String,
     },
     /// A row is deleted that is not there.
     #[error("delete of unknown row {uuid} of table {table}")]
@@ -164,7 +178,7 @@ pub enum ReadError {
     Clustered,
     /// Not even the schema can be read.
     #[error("unexpected file format: {0}")]
-    FirstRecord(RecordDamage),
+    FirstRecord(Box<RecordDamage>),
 }
 
 /// Why a file of ovsdb-server cannot be read, imported or converted.

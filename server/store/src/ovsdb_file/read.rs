@@ -20,6 +20,8 @@ pub fn read(input: impl BufRead) -> Result<OvsdbFile, ReadError> {
         input,
         sha1: Sha1::new(),
         offset: 0,
+        body_offset: 0,
+        body_bytes: 0,
     };
     let mut replay = Replay::new(records.schema()?);
     let (mut count, mut damage) = (1, None);
@@ -31,11 +33,7 @@ pub fn read(input: impl BufRead) -> Result<OvsdbFile, ReadError> {
             Some(Err(fault)) => Err(fault),
         };
         if let Err(fault) = applied {
-            damage = Some(RecordDamage {
-                record: count,
-                offset,
-                fault,
-            });
+            damage = Some(records.damage(count, offset, fault));
             break;
         }
         count += 1;
@@ -65,6 +63,9 @@ struct Records<R> {
     input: R,
     sha1: Sha1,
     offset: u64,
+    /// Of the newest body, as its header says.
+    body_offset: u64,
+    body_bytes: u64,
 }
 
 /// The line before a body.
@@ -76,13 +77,6 @@ struct Header<'a> {
 
 impl<R: BufRead> Records<R> {
     fn schema(&mut self) -> Result<DatabaseSchema, ReadError> {
-        let first = |fault| {
-            ReadError::FirstRecord(RecordDamage {
-                record: 0,
-                offset: 0,
-                fault,
-            })
-        };
         let line = self.line()?;
         if !line.starts_with(FILE_MARK) {
             return Err(ReadError::NotOvsdb);
@@ -90,9 +84,19 @@ impl<R: BufRead> Records<R> {
         if line[FILE_MARK.len()..].starts_with(CLUSTER_MAGIC.as_bytes()) {
             return Err(ReadError::Clustered);
         }
-        let body = self.body(&line)?.map_err(first)?;
-        let json = object(&body).map_err(first)?;
-        DatabaseSchema::parse(&json).map_err(|error| first(RecordFault::Schema(error)))
+        let json = self.body(&line)?.and_then(|body| object(&body));
+        let schema = json.and_then(|json| DatabaseSchema::parse(&json).map_err(RecordFault::Schema));
+        schema.map_err(|fault| ReadError::FirstRecord(Box::new(self.damage(0, 0, fault))))
+    }
+
+    fn damage(&self, record: u64, offset: u64, fault: RecordFault) -> RecordDamage {
+        RecordDamage {
+            record,
+            offset,
+            body_offset: self.body_offset,
+            body_bytes: self.body_bytes,
+            fault,
+        }
     }
 
     /// The body of the next record, its hash checked; None at the end.
@@ -113,10 +117,12 @@ impl<R: BufRead> Records<R> {
     }
 
     fn body(&mut self, line: &[u8]) -> io::Result<Result<Vec<u8>, RecordFault>> {
+        (self.body_offset, self.body_bytes) = (self.offset, 0);
         let Some(header) = Header::parse(line).filter(|header| header.magic == MAGIC) else {
             let text = String::from_utf8_lossy(line).trim_end().to_owned();
             return Ok(Err(RecordFault::Header(text)));
         };
+        self.body_bytes = header.length;
         let mut body = Vec::new();
         // The length is only a claim: room is made for what is there.
         (&mut self.input).take(header.length).read_to_end(&mut body)?;

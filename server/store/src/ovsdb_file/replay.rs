@@ -6,6 +6,7 @@ use nonnet_schema::{ColumnIndex, DatabaseSchema, Datum, TableIndex, TableSchema,
 use serde_json::Value;
 
 use super::RecordFault;
+use crate::limits::OVSDB_SHOWN_BYTES_MAX;
 use crate::open::StoredRow;
 
 /// `_date` values below this are seconds: old servers wrote them so (milliseconds were that small in February 1970 only).
@@ -49,7 +50,13 @@ impl Replay {
                 ("_comment", _) => {}
                 ("_is_diff", _) if member.is_boolean() => {}
                 ("_date", Some(date)) => date_ms = Some(milliseconds(date)),
-                _ => self.table(name, member, is_diff, &mut changed)?,
+                _ => {
+                    let table = self.schema.table_index(name).ok_or_else(|| RecordFault::UnknownTable {
+                        table: name.clone(),
+                        syntax: shown(transaction),
+                    })?;
+                    self.table(table, member, is_diff, &mut changed)?;
+                }
             }
         }
         for (key, fields) in changed {
@@ -67,17 +74,23 @@ impl Replay {
         (self.schema, self.rows.into_iter().map(stored).collect(), self.date_ms)
     }
 
-    fn table(&self, name: &str, rows: &Value, is_diff: bool, changed: &mut Vec<Changed>) -> Result<(), RecordFault> {
-        let index = self.schema.table_index(name);
-        let index = index.ok_or_else(|| RecordFault::UnknownTable(name.to_owned()))?;
+    fn table(
+        &self,
+        index: TableIndex,
+        rows: &Value,
+        is_diff: bool,
+        changed: &mut Vec<Changed>,
+    ) -> Result<(), RecordFault> {
         let table = self.schema.table(index);
-        let rows = rows
+        let name = table.name.as_str();
+        let members = rows
             .as_object()
             .ok_or_else(|| RecordFault::NotObject(format!("table {name}")))?;
-        for (text, row) in rows {
+        for (text, row) in members {
             let uuid = parse_uuid(text).ok_or_else(|| RecordFault::BadUuid {
                 table: name.to_owned(),
                 text: text.clone(),
+                syntax: shown(rows),
             })?;
             let place = Place { table, uuid };
             let old = self.rows.get(&(index, uuid));
@@ -110,6 +123,7 @@ impl Place<'_> {
             let column = column.ok_or_else(|| RecordFault::UnknownColumn {
                 table: self.table.name.to_string(),
                 column: name.clone(),
+                syntax: shown(row),
             })?;
             if let Some(field) = fields.get_mut(column.0) {
                 *field = self.datum(field, column, value, is_diff)?;
@@ -143,6 +157,16 @@ impl Place<'_> {
             count: new.len(),
         })
     }
+}
+
+/// The text of a faulty object, cut where it is long.
+fn shown(json: &Value) -> String {
+    let mut text = json::to_text(json);
+    if text.len() > OVSDB_SHOWN_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(OVSDB_SHOWN_BYTES_MAX));
+        text.push_str("...");
+    }
+    text
 }
 
 fn milliseconds(date: i64) -> u64 {
