@@ -294,10 +294,18 @@ impl Worker {
     }
 
     /// Says that the outcome is unknown; what waits is never answered, as its sender sees from the end of the channel.
-    fn fail(mut self, error: AppendError) {
+    fn fail(self, error: AppendError) {
         tracing::error!("{error}");
-        (self.complete)(Completion {
-            batches: self.in_doubt,
+        let Self {
+            queue,
+            mut complete,
+            in_doubt,
+            ..
+        } = self;
+        // Whoever hears of it can queue nothing more.
+        drop(queue);
+        complete(Completion {
+            batches: in_doubt,
             result: Err(error),
         });
     }
