@@ -35,17 +35,24 @@ pub(crate) fn load(
     clock: Clock,
     entropy: &mut Entropy,
 ) -> anyhow::Result<Loaded> {
+    match load_existing(path, entropy) {
+        Err(OpenError::Missing { .. }) => {
+            create(path, schema_path, clock, entropy)?;
+            Ok(load_existing(path, entropy)?)
+        }
+        loaded => Ok(loaded?),
+    }
+}
+
+/// Opens the file.
+///
+/// # Errors
+/// [`OpenError::Missing`] where there is none, or what is wrong with it.
+pub(crate) fn load_existing(path: &Path, entropy: &mut Entropy) -> Result<Loaded, OpenError> {
     let started = Instant::now();
     if let Ok(metadata) = std::fs::metadata(path) {
         info!("{}: reading and checking {} KiB", path.display(), metadata.len() / 1024);
     }
-    let opened = match nonnet_store::open(path) {
-        Err(OpenError::Missing { .. }) => {
-            create(path, schema_path, clock, entropy)?;
-            nonnet_store::open(path)
-        }
-        opened => opened,
-    };
     let Opened {
         log,
         schema,
@@ -53,7 +60,7 @@ pub(crate) fn load(
         chain,
         verified,
         replayed,
-    } = opened?;
+    } = nonnet_store::open(path)?;
     let count = rows.len();
     let mut database = Database::new(Arc::new(schema), entropy.uuid().as_u64_pair().0);
     for row in rows {
