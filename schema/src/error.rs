@@ -216,6 +216,20 @@ pub enum ErrorKind {
     ColumnNamesExpected,
     #[error("column {0} mentioned more than once")]
     RepeatedColumn(EcoString),
+    #[error("last-txn-id must be string")]
+    TransactionIdNotString,
+    #[error("last-txn-id must be UUID format.")]
+    TransactionIdNotUuid,
+    #[error("unknown monitor session")]
+    UnknownMonitor,
+    #[error("monitor-cond-change-requests must be object")]
+    ConditionChangesNotObject,
+    #[error("no table named {0} in monitor session")]
+    NotMonitored(EcoString),
+    #[error("table {0} no monitor-cond-change JSON array")]
+    ConditionChangesNotArray(EcoString),
+    #[error("changing columns is unsupported")]
+    ColumnsChange,
 
     // The server's own state.
     #[error("{0}")]

@@ -105,6 +105,12 @@ impl Machine {
                 Command::Append { database, record, .. } => {
                     self.unstored.insert(database.to_string(), record.head().seq);
                 }
+                // There is no log: what memory does not have is unknown.
+                Command::ReadSince { database, id } => self.handle(Event::Since {
+                    database,
+                    id,
+                    logged: None,
+                })?,
                 Command::Finished { .. } | Command::Changed { .. } => {}
             }
         }

@@ -14,6 +14,7 @@ mod hash;
 mod header;
 mod leaf;
 mod limits;
+mod past;
 mod verify;
 
 pub use body::Body;
@@ -22,4 +23,5 @@ pub use hash::{RecordHash, row_sum, schema_hash};
 pub use header::{Flags, Header, HeaderError, Kind, UNKNOWN_ID};
 pub use leaf::{ColumnDelta, DatumChange, Meta, MisfitDelta, RowDelta, RowOp};
 pub use limits::{BODY_BYTES_MAX, DIFFERENCE_ELEMENTS_MIN, HEADER_BYTES};
+pub use past::{Past, PastRow};
 pub use verify::{Fault, FaultKind, StoredRecord, Verifier};

@@ -10,6 +10,7 @@ mod databases;
 mod detach;
 mod logging;
 mod network;
+mod past;
 mod pid_file;
 mod reconcile;
 mod report;
@@ -29,7 +30,7 @@ use anyhow::{Context as _, bail};
 use nonnet_engine::Entropy;
 use nonnet_gateway::Gateway;
 use nonnet_rpc::{Listeners, Remote, inbound_channel};
-use nonnet_sessions::Server;
+use nonnet_sessions::{Event, Server};
 use nonnet_store::{Durability, OpenError};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -42,6 +43,7 @@ use crate::arguments::{Arguments, DurabilityArgument};
 use crate::clock::Clock;
 use crate::databases::Loaded;
 use crate::logging::{Logging, Spec};
+use crate::past::PastReads;
 use crate::pid_file::PidFile;
 use crate::roster::{Roster, StateOrder};
 use crate::short_link::ShortLink;
@@ -175,12 +177,13 @@ async fn serve(
     let short_link = arguments.default_socket().and_then(|socket| ShortLink::make(&socket));
     let mut gateway = start_gateway(arguments, &listeners)?;
     let databases: Vec<String> = loaded.iter().map(Loaded::to_string).collect();
-    let (state, completions) = start_state(arguments, clock, loaded, server, entropy)?;
+    let (state, completions, past) = start_state(arguments, clock, loaded, server, entropy)?;
     let (stop, stopped) = oneshot::channel();
     let (state_orders, orders) = mpsc::channel(STATE_ORDERS_QUEUED_MAX);
     let sources = Sources {
         inbound,
         completions,
+        past,
         orders,
         stop: stopped,
     };
@@ -330,7 +333,7 @@ fn start_state(
     loaded: Vec<Loaded>,
     mut server: Server,
     mut entropy: Entropy,
-) -> anyhow::Result<(State, UnboundedReceiver<Completed>)> {
+) -> anyhow::Result<(State, UnboundedReceiver<Completed>, UnboundedReceiver<Event>)> {
     let durability = match arguments.durability {
         DurabilityArgument::EveryCommit => Durability::EveryCommit,
         DurabilityArgument::OnRequest => Durability::OnRequest,
@@ -338,9 +341,11 @@ fn start_state(
     let (completion_sender, completions) = mpsc::unbounded_channel();
     let (mut storages, mut places, mut ids) = (BTreeMap::new(), HashMap::new(), HashMap::new());
     let mut files = HashMap::new();
+    let (mut past_reads, past) = PastReads::new();
     for (place, loaded) in loaded.into_iter().enumerate() {
         let name = loaded.database.schema().name.clone();
         ids.insert(name.clone(), loaded.chain.db_id());
+        past_reads.add(name.clone(), loaded.log.path().to_owned());
         let hook = controller::hook_for(loaded.database.schema());
         server.add_database(loaded.database, loaded.chain, hook, clock.now())?;
         files.insert(name.clone(), roster::resolved(&loaded.path));
@@ -365,11 +370,12 @@ fn start_state(
         roster,
         network: started.link,
         sessions,
+        past_reads,
         fresh,
     };
     state.carry_out(started.commands);
     state.append_fresh();
-    Ok((state, completions))
+    Ok((state, completions, past))
 }
 
 fn start_gateway(arguments: &Arguments, listeners: &Listeners) -> anyhow::Result<Option<Gateway>> {

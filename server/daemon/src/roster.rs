@@ -78,6 +78,7 @@ impl State {
     fn serve(&mut self, loaded: Loaded) -> Result<(), String> {
         let shown = loaded.path.display().to_string();
         let (name, id) = (loaded.database.schema().name.clone(), loaded.chain.db_id());
+        let file = loaded.log.path().to_owned();
         let hook = controller::hook_for(loaded.database.schema());
         let place = self.roster.next_place;
         let served = self
@@ -104,6 +105,7 @@ impl State {
         };
         self.roster.next_place += 1;
         self.places.insert(name.clone(), place);
+        self.past_reads.add(name.clone(), file);
         self.roster.files.insert(name.clone(), resolved(&loaded.path));
         self.carry_out(commands);
         info!("{name} in {shown} is served");
@@ -157,6 +159,7 @@ impl State {
             self.network = None;
         }
         self.places.remove(name);
+        self.past_reads.remove(name);
         self.roster.files.remove(name);
         self.carry_out(commands);
         info!("{name} is served no longer");

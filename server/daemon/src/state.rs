@@ -15,6 +15,7 @@ use tracing::{error, warn};
 
 use crate::clock::Clock;
 use crate::network::NetworkLink;
+use crate::past::PastReads;
 use crate::report::Reports;
 use crate::roster::{Roster, StateOrder};
 use crate::storage::{Completed, Storage, Verdict};
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub(crate) roster: Roster,
     pub(crate) network: Option<NetworkLink>,
     pub(crate) sessions: HashMap<SessionId, Outbox>,
+    pub(crate) past_reads: PastReads,
     /// Records that the current batch of events brought, by database.
     pub(crate) fresh: HashMap<usize, Fresh>,
 }
@@ -53,6 +55,8 @@ pub(crate) struct Fresh {
 pub(crate) struct Sources {
     pub(crate) inbound: InboundReceiver,
     pub(crate) completions: UnboundedReceiver<Completed>,
+    /// What was read from the logs.
+    pub(crate) past: UnboundedReceiver<Event>,
     pub(crate) orders: mpsc::Receiver<StateOrder>,
     pub(crate) stop: oneshot::Receiver<()>,
 }
@@ -74,6 +78,7 @@ impl State {
                     }
                 }
                 Some(completed) = sources.completions.recv() => self.completed(completed),
+                Some(event) = sources.past.recv() => self.handle(event),
                 Some(reports) = next_reports(self.network.as_mut()) => self.report(reports),
                 Some(order) = sources.orders.recv() => self.obey(order, &mut sources.completions).await,
                 () = until_deadline, if deadline.is_some() => self.handle(Event::Tick),
@@ -154,6 +159,7 @@ impl State {
                         fresh.durable |= durable;
                     }
                 }
+                Command::ReadSince { database, id } => self.past_reads.start(database, id),
                 Command::Changed {
                     database,
                     changes,

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use ecow::EcoString;
 use nonnet_chain::Record;
 use nonnet_engine::ChangeSet;
+use nonnet_schema::Uuid;
 use serde_json::Value;
 
+use crate::history::Logged;
 use crate::peer::{Peer, SessionId};
 
 /// Everything that can happen.
@@ -72,6 +74,15 @@ pub enum Event {
         /// What the system said.
         reason: EcoString,
     },
+    /// The answer to [`Command::ReadSince`].
+    Since {
+        /// The database.
+        database: EcoString,
+        /// The transaction.
+        id: Uuid,
+        /// What has changed since; None where the log does not tell.
+        logged: Option<Logged>,
+    },
     /// Time has passed: see [`Server::deadline_ms`](crate::Server::deadline_ms).
     Tick,
 }
@@ -104,6 +115,13 @@ pub enum Command {
         record: Box<Record>,
         /// Whether it must reach stable storage whatever the server's default is.
         durable: bool,
+    },
+    /// Read from the log what has changed since a transaction, then say [`Event::Since`].
+    ReadSince {
+        /// The database.
+        database: EcoString,
+        /// The transaction: the first half of its record's hash.
+        id: Uuid,
     },
     /// Rows changed: what depends on them follows.
     Changed {

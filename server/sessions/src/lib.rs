@@ -5,6 +5,7 @@
 
 mod catalog;
 mod command;
+mod history;
 pub mod limits;
 mod lock;
 mod method;
@@ -19,6 +20,7 @@ mod usage;
 
 pub use catalog::StartError;
 pub use command::{Command, Event, Outgoing};
+pub use history::Logged;
 pub use now::Now;
 pub use peer::{Credentials, Peer, SessionId};
 pub use roster::RemoveError;

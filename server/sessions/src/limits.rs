@@ -17,3 +17,10 @@ pub const ROWS_ENCODED_INLINE_MAX: usize = 200;
 
 /// Bytes of the JSON text of a client's id (request, monitor) that is repeated in everything sent.
 pub const ID_BYTES_MAX: usize = 65_536;
+
+/// Changed rows of recent commits that are kept as they were and as they became, per database: what clients that were away for a short
+/// while have missed is told from them; of older commits the log tells.
+pub const RECENT_ROWS_MAX: usize = 16_384;
+
+/// Transactions that the logs are searched for at the same time; who asks for one more gets everything at once.
+pub const LOG_READS_MAX: usize = 64;

@@ -1,8 +1,10 @@
 //! The methods of the protocol, by name (RFC 7047 4.1, ovsdb-server(7) 4.1).
 
+mod condition_change;
 mod lock;
 mod monitor;
 mod transact;
+mod update;
 
 use nonnet_schema::{Atom, ErrorKind, OvsdbError, ReplyError, error_reply_text, json, reply_text};
 use serde_json::Value;
@@ -14,6 +16,8 @@ use crate::now::Now;
 use crate::peer::SessionId;
 use crate::server::Server;
 use crate::session::Matter;
+
+pub(crate) use monitor::Awaiting;
 
 /// What a lock method is answered with on a read-only session (ovsdb-server's words).
 const LOCKS_READ_ONLY: &str = "lock and unlock methods not allowed, DB server is read only.";
@@ -43,6 +47,8 @@ impl Server {
             "transact" => return self.transact_request(session, params, id, now),
             "monitor" => return self.monitor(call, Notation::Update),
             "monitor_cond" => return self.monitor(call, Notation::Update2),
+            "monitor_cond_since" => return self.monitor(call, Notation::Update3),
+            "monitor_cond_change" => self.monitor_cond_change(call),
             "monitor_cancel" => self.monitor_cancel(call),
             "list_dbs" => Ok(self.list_dbs()),
             "get_schema" => self.get_schema(call),

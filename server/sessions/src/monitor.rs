@@ -2,18 +2,22 @@
 //!
 //! Monitors of one database that ask for the same in the same notation form a [`Group`]: a commit is encoded once for all of them.
 
+mod delta;
 mod encode;
 mod merge;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use ecow::EcoString;
+use nonnet_chain::MisfitDelta;
 use nonnet_engine::{ChangeSet, Snapshot};
 use nonnet_schema::MonitorRequest;
 use serde_json::Value;
 
 use crate::peer::SessionId;
 
+pub(crate) use delta::{Delta, DeltaParts, is_condition_transient, is_transient, shows_transient_set};
 pub(crate) use encode::{encode_changes, encode_initial};
 pub(crate) use merge::Merged;
 
@@ -24,6 +28,8 @@ pub(crate) enum Notation {
     Update,
     /// `monitor_cond`: rows that start, change and stop to match, as differences.
     Update2,
+    /// `monitor_cond_since`: the same with the id of the newest transaction.
+    Update3,
 }
 
 impl Notation {
@@ -32,6 +38,7 @@ impl Notation {
         match self {
             Self::Update => "update",
             Self::Update2 => "update2",
+            Self::Update3 => "update3",
         }
     }
 }
@@ -43,10 +50,14 @@ pub(crate) struct Monitor {
     pub(crate) id: Value,
     /// The id's text.
     pub(crate) id_text: Arc<str>,
+    /// The name of its database.
+    pub(crate) database: EcoString,
     /// What it belongs to.
     pub(crate) group: GroupKey,
     /// What a congested session has not been sent yet.
     pub(crate) unsent: Option<Merged>,
+    /// Set until it is answered, while the log is read: it is no member of its group yet, and sees nothing. No other monitor has the number.
+    pub(crate) waits_as: Option<u64>,
 }
 
 /// What monitors must agree on to be encoded together: the request's text, with sorted members, and the notation.
@@ -60,10 +71,15 @@ pub(crate) struct Group {
     pub(crate) members: Vec<(SessionId, Arc<str>)>,
     /// The initial state as last encoded, with the generation of the database it shows.
     initial: Option<(u64, SharedText)>,
+    /// What those who were away have missed as last encoded, with that generation and the sequence number they left at.
+    delta: Option<(u64, u64, SharedDelta)>,
 }
 
 /// A text that the first who needs it encodes.
 pub(crate) type SharedText = Arc<OnceLock<String>>;
+
+/// A [`Delta`] that the first who needs it encodes.
+pub(crate) type SharedDelta = Arc<OnceLock<Result<String, MisfitDelta>>>;
 
 /// The monitors of one database.
 #[derive(Debug, Default)]
@@ -76,6 +92,7 @@ impl Groups {
             request: Arc::clone(request),
             members: Vec::new(),
             initial: None,
+            delta: None,
         });
         group.members.push((session, Arc::clone(id)));
     }
@@ -112,6 +129,21 @@ impl Groups {
             })
     }
 
+    /// The place for what has changed in a group from the record `from` to `generation`; members that come back together share it.
+    pub(crate) fn delta(&mut self, key: &GroupKey, generation: u64, from: u64) -> SharedDelta {
+        let Some(group) = self.0.get_mut(key) else {
+            return SharedDelta::default();
+        };
+        match &group.delta {
+            Some((as_of, since, text)) if (*as_of, *since) == (generation, from) => Arc::clone(text),
+            _ => {
+                let text = SharedDelta::default();
+                group.delta = Some((generation, from, Arc::clone(&text)));
+                text
+            }
+        }
+    }
+
     /// The place for the initial state of a group as of `generation`; members that come before the next change share it.
     pub(crate) fn initial(&mut self, key: &GroupKey, generation: u64) -> SharedText {
         let Some(group) = self.0.get_mut(key) else {
@@ -129,13 +161,6 @@ impl Groups {
 }
 
 impl Group {
-    /// True where the session's monitor of that id is a member.
-    pub(crate) fn has(&self, session: SessionId, id: &str) -> bool {
-        self.members
-            .iter()
-            .any(|(member, member_id)| *member == session && **member_id == *id)
-    }
-
     fn concerns(&self, changes: &ChangeSet) -> bool {
         changes
             .changes()

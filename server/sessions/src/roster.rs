@@ -72,7 +72,7 @@ impl Server {
             None => return Err(RemoveError::Unknown(CATALOG.into())),
         };
         if let Some(removed) = self.databases.remove(name) {
-            self.cancel_monitors(&removed);
+            self.cancel_monitors(name);
             self.cancel_parked(removed);
         }
         self.commit_changes(CATALOG, &Author::default(), &Request::default(), now, unlisted)?;
@@ -105,18 +105,27 @@ impl Server {
         }
     }
 
-    fn cancel_monitors(&mut self, removed: &Served) {
+    fn cancel_monitors(&mut self, removed: &str) {
         let mut canceled: Vec<(SessionId, Arc<str>)> = Vec::new();
         for session in self.sessions.values_mut() {
             let id = session.id;
             session.monitors.retain(|monitor| {
-                let group = removed.groups.get(&monitor.group);
-                let goes = group.is_some_and(|group| group.has(id, &monitor.id_text));
-                if goes {
+                let goes = monitor.database == removed;
+                // The request of one that still waits for the log is answered as canceled, below.
+                if goes && monitor.waits_as.is_none() {
                     canceled.push((id, Arc::clone(&monitor.id_text)));
                 }
                 !goes
             });
+        }
+        let reads: Vec<_> = self
+            .log_reads
+            .keys()
+            .filter(|(database, _)| database == removed)
+            .cloned()
+            .collect();
+        for (database, transaction) in reads {
+            self.log_read(database, transaction, None);
         }
         for (session, id) in canceled {
             let text = notification_text("monitor_canceled", &format!("[{id}]"));

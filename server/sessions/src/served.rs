@@ -7,9 +7,10 @@ use std::sync::Arc;
 use ecow::{EcoString, EcoVec};
 use nonnet_chain::{Author, Chain, Record, RecordTooLarge, Request};
 use nonnet_engine::{ChangeSet, CommitHook, Database};
-use nonnet_schema::TableIndex;
+use nonnet_schema::{MonitorRequest, TableIndex, Uuid};
 use serde_json::Value;
 
+use crate::history::{History, Logged, Since};
 use crate::monitor::Groups;
 use crate::now::Now;
 use crate::peer::SessionId;
@@ -32,6 +33,7 @@ pub(crate) struct Served {
     in_flight: VecDeque<InFlight>,
     /// The newest sequence number that is stored.
     stored: u64,
+    history: History,
 }
 
 struct InFlight {
@@ -57,6 +59,7 @@ impl Served {
         let volatile = hook
             .as_ref()
             .map_or(Vec::new(), |hook| hook.volatile_tables(database.schema()));
+        let history = History::new(database.schema(), chain.as_ref(), volatile.clone());
         Self {
             database,
             volatile,
@@ -67,6 +70,7 @@ impl Served {
             generation: 0,
             in_flight: VecDeque::new(),
             stored: chain.map_or(0, |chain| chain.head().seq),
+            history,
         }
     }
 
@@ -77,6 +81,25 @@ impl Served {
     /// The sequence number of the newest commit.
     pub(crate) fn sequence(&self) -> u64 {
         self.chain.map_or(0, |chain| chain.head().seq)
+    }
+
+    /// The id of the newest commit; zeros for a database without a chain.
+    pub(crate) fn transaction_id(&self) -> Uuid {
+        self.chain
+            .map_or(Uuid::nil(), |chain| chain.head().hash.transaction_id())
+    }
+
+    /// What a monitor that has seen everything up to the transaction of that id has missed, as far as memory tells.
+    pub(crate) fn since(&self, id: Uuid, request: &Arc<MonitorRequest>) -> Since {
+        if id.is_nil() || self.chain.is_none() {
+            return Since::Everything;
+        }
+        self.history.since(id, &self.database, request)
+    }
+
+    /// The same with what the log told.
+    pub(crate) fn since_logged(&self, logged: &Logged, request: &Arc<MonitorRequest>) -> Since {
+        self.history.since_logged(logged, &self.database, request)
     }
 
     /// What a text that shows the current state waits for; None where that is stored.
@@ -125,6 +148,10 @@ impl Served {
             // What is not stored has no record of its own; it is undone together with the commit before it.
             newest.changes = Arc::new(newest.changes.then(changes));
         }
+        if let Some(chain) = &self.chain {
+            self.history
+                .add(self.database.schema(), chain, record.is_some(), changes);
+        }
         self.database.apply(changes);
         self.generation += 1;
         Ok(record)
@@ -149,6 +176,7 @@ impl Served {
             self.chain = Some(commit.chain_before);
             undone.push(inverse);
         }
+        self.history.undo_from(sequence);
         self.generation += 1;
         undone
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::catalog::{self, CATALOG, StartError};
 use crate::command::{Command, Event, Outgoing};
 use crate::lock::{Locks, Notice};
+use crate::method::Awaiting;
 use crate::now::Now;
 use crate::peer::{Peer, SessionId};
 use crate::served::Served;
@@ -27,6 +28,10 @@ pub struct Server {
     pub(crate) entropy: Entropy,
     /// Sessions with something queued that waits for a gate.
     owing: BTreeSet<SessionId>,
+    /// Monitors that wait for what the log says, by database and transaction.
+    pub(crate) log_reads: BTreeMap<(EcoString, Uuid), Vec<Awaiting>>,
+    /// The number of the next monitor that does.
+    pub(crate) next_await: u64,
     pub(crate) commands: Vec<Command>,
 }
 
@@ -46,6 +51,8 @@ impl Server {
             id,
             entropy,
             owing: BTreeSet::new(),
+            log_reads: BTreeMap::new(),
+            next_await: 0,
             commands: Vec::new(),
         })
     }
@@ -115,6 +122,7 @@ impl Server {
                 sequence,
                 reason,
             } => self.unstored(&database, sequence, &reason),
+            Event::Since { database, id, logged } => self.log_read(database, id, logged.as_ref()),
             Event::Tick => self.retry_expired(now),
         }
         std::mem::take(&mut self.commands)
@@ -199,6 +207,7 @@ impl Server {
         // The text bears its own end of line.
         session.queue_raw(Outgoing::Text(malformed_text(details)));
         session.input = Input::Malformed;
+        session.monitors.retain(|monitor| monitor.waits_as.is_none());
         self.flush(id);
     }
 
@@ -220,7 +229,7 @@ impl Server {
         self.owing.remove(&id);
         if let Some(session) = self.sessions.remove(&id) {
             for monitor in &session.monitors {
-                for served in self.databases.values_mut() {
+                if let Some(served) = self.databases.get_mut(&monitor.database) {
                     served.groups.leave(&monitor.group, id, &monitor.id_text);
                 }
             }

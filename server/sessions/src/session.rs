@@ -34,6 +34,8 @@ struct Queued {
 pub(crate) enum Matter {
     /// The reply to the request of that id.
     Reply(Value),
+    /// The same where a monitor starts from it: an error instead would leave the client with a monitor that it does not know of.
+    Initial(Value),
     /// The update of one commit.
     Update,
     /// An update of several commits, some of which may be stored already.
@@ -120,7 +122,7 @@ impl Session {
                 session: self.id,
                 payload: queued.payload,
             });
-            if matches!(queued.matter, Matter::Reply(_)) {
+            if matches!(queued.matter, Matter::Reply(_) | Matter::Initial(_)) {
                 commands.push(Command::Finished { session: self.id });
             }
         }
@@ -128,7 +130,8 @@ impl Session {
 
     /// True where the session has ended and nothing more is owed.
     pub(crate) fn is_complete(&self) -> bool {
-        self.input != Input::Open && self.parked == 0 && self.queue.is_empty()
+        let has_waiting = self.monitors.iter().any(|monitor| monitor.waits_as.is_some());
+        self.input != Input::Open && self.parked == 0 && self.queue.is_empty() && !has_waiting
     }
 
     /// What was queued on a state that was undone goes: updates vanish, replies become errors. False where the client's view cannot be
@@ -138,8 +141,8 @@ impl Session {
         let depends = |gate: &Gate| gate.database == failed.database && gate.sequence >= failed.sequence;
         for mut queued in std::mem::take(&mut self.queue) {
             if queued.gate.as_ref().is_some_and(depends) {
-                sound &= !matches!(queued.matter, Matter::MergedUpdate);
-                let Matter::Reply(id) = &queued.matter else {
+                sound &= !matches!(queued.matter, Matter::MergedUpdate | Matter::Initial(_));
+                let (Matter::Reply(id) | Matter::Initial(id)) = &queued.matter else {
                     continue;
                 };
                 let (subject, io_error) = (failed.database.clone(), reason.clone());

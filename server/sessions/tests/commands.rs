@@ -7,122 +7,11 @@
     reason = "a failed test panics"
 )]
 
-use std::sync::Arc;
+mod rig;
 
-use nonnet_chain::{Author, Chain, Record};
-use nonnet_engine::Database;
-use nonnet_schema::{DatabaseSchema, Uuid};
-use nonnet_sessions::{Command, Event, Now, Peer, Server, SessionId};
-use serde_json::{Value, json};
-
-const SCHEMA: &str = r#"{"name": "db", "tables": {"t": {"indexes": [["n"]], "columns": {
-    "n": {"type": "integer"},
-    "set": {"type": {"key": "integer", "min": 0, "max": "unlimited"}},
-    "status": {"type": {"key": "string", "min": 0, "max": 1}, "ephemeral": true}}}}}"#;
-
-const A: SessionId = SessionId(1);
-const B: SessionId = SessionId(2);
-
-/// A server with one database and two sessions, and what it has said so far.
-struct Rig {
-    server: Server,
-    now: Now,
-    records: Vec<Record>,
-    finished: usize,
-    closed: Vec<SessionId>,
-}
-
-impl Rig {
-    fn new() -> Self {
-        let schema = DatabaseSchema::from_text(SCHEMA).unwrap();
-        let now = Now::default();
-        let (chain, _) = Chain::begin(Uuid::nil(), &schema, &Author::default(), now.moment).unwrap();
-        let mut server = Server::new([9; 32]).unwrap();
-        server
-            .add_database(Database::new(Arc::new(schema), 5), chain, None, now)
-            .unwrap();
-        let mut rig = Self {
-            server,
-            now,
-            records: Vec::new(),
-            finished: 0,
-            closed: Vec::new(),
-        };
-        for session in [A, B] {
-            let peer = Peer::default();
-            assert_eq!(rig.event(Event::Opened { session, peer }), []);
-        }
-        rig
-    }
-
-    /// Handles an event; gives what was sent to whom.
-    fn event(&mut self, event: Event) -> Vec<(SessionId, Value)> {
-        let commands = self.server.handle(event, self.now);
-        let mut sent = Vec::new();
-        for command in commands {
-            match command {
-                Command::Send { session, payload } => {
-                    sent.push((session, serde_json::from_str(&payload.into_text()).unwrap()));
-                }
-                Command::Append { record, .. } => self.records.push(*record),
-                Command::Finished { .. } => self.finished += 1,
-                Command::Close { session } => self.closed.push(session),
-                Command::Changed { .. } => {}
-            }
-        }
-        sent
-    }
-
-    fn call(&mut self, session: SessionId, method: &str, params: Value) -> Vec<(SessionId, Value)> {
-        let message = json!({"method": method, "params": params, "id": method});
-        self.event(Event::Message {
-            session,
-            message,
-            newline: false,
-        })
-    }
-
-    fn insert(&mut self, session: SessionId, n: i64) -> Vec<(SessionId, Value)> {
-        self.call(
-            session,
-            "transact",
-            json!(["db", {"op": "insert", "table": "t", "row": {"n": n}}]),
-        )
-    }
-
-    fn stored(&mut self, sequence: u64) -> Vec<(SessionId, Value)> {
-        self.event(Event::Stored {
-            database: "db".into(),
-            sequence,
-        })
-    }
-
-    fn unstored(&mut self, sequence: u64) -> Vec<(SessionId, Value)> {
-        self.event(Event::Unstored {
-            database: "db".into(),
-            sequence,
-            reason: "No space left on device".into(),
-        })
-    }
-
-    fn watch(&mut self, session: SessionId) {
-        let sent = self.call(session, "monitor_cond", json!(["db", "m", {"t": {"columns": ["n"]}}]));
-        assert_eq!(
-            sent,
-            [(session, json!({"id": "monitor_cond", "result": {}, "error": null}))]
-        );
-    }
-
-    fn rows(&self) -> usize {
-        self.server.database("db").unwrap().table_named("t").unwrap().1.len()
-    }
-}
-
-/// The method of a notification, or the id of a reply.
-fn what(sent: &(SessionId, Value)) -> (SessionId, &str) {
-    let (session, message) = sent;
-    (*session, message["method"].as_str().or(message["id"].as_str()).unwrap())
-}
+use nonnet_sessions::{Event, Peer, SessionId};
+use rig::{A, B, Rig, what};
+use serde_json::json;
 
 #[test]
 fn nothing_is_said_of_a_commit_until_it_is_stored_and_then_updates_come_before_the_reply() {
@@ -200,6 +89,23 @@ fn what_could_not_be_stored_is_undone_and_its_clients_are_told() {
         sent.iter().map(what).collect::<Vec<_>>(),
         [(A, "transact"), (B, "update2")]
     );
+}
+
+#[test]
+fn a_monitor_that_began_with_what_was_undone_ends_with_its_session() {
+    let mut rig = Rig::new();
+    rig.insert(A, 1);
+    assert_eq!(
+        rig.call(B, "monitor_cond", json!(["db", "m", {"t": {"columns": ["n"]}}])),
+        []
+    );
+    let sent = rig.unstored(1);
+    assert_eq!(
+        sent.iter().map(what).collect::<Vec<_>>(),
+        [(A, "transact"), (B, "monitor_cond")]
+    );
+    assert_eq!(sent[1].1["error"]["error"], "I/O error");
+    assert_eq!(rig.closed, [B]);
 }
 
 #[test]

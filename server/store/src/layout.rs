@@ -3,7 +3,9 @@
 //! ```text
 //! log(seq, hash, header, body)   every record
 //! row(tbl, uuid, fields, sum)    the rows as of a record
-//! setting(name, datum)           'schema': the schema's text; 'rows': the record that the rows are as of, their number and their sum
+//! setting(name, datum)           'schema': the schema's text; 'rows': the record that the rows are as of, their number and their sum;
+//!                                'txn': the first record that is not in txn (u64)
+//! txn(id, seq)                   from the first 8 bytes of a record's hash (big-endian) to its number; since format 2
 //! ```
 //!
 //! `tree` and `checkpoint` are names that later versions use. `application_id` is "NNC1", `user_version` the format.
@@ -15,14 +17,14 @@ use std::path::{Path, PathBuf};
 use nonnet_chain::Fault;
 use nonnet_schema::Uuid;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use crate::limits::{BUSY_TIMEOUT, FORMAT_VERSION};
+use crate::limits::{BUSY_TIMEOUT, FORMAT_VERSION, FORMAT_VERSION_MIN};
 
 pub(crate) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"NNC1");
 
 /// The objects of the file with the exact text that makes them, sorted by name.
-const OBJECTS: [(&str, &str); 3] = [
+const OBJECTS: [(&str, &str); 4] = [
     (
         "log",
         "CREATE TABLE log(seq INTEGER PRIMARY KEY, hash BLOB, header BLOB, body BLOB)",
@@ -35,7 +37,14 @@ const OBJECTS: [(&str, &str); 3] = [
         "setting",
         "CREATE TABLE setting(name TEXT PRIMARY KEY, datum BLOB) WITHOUT ROWID",
     ),
+    TRANSACTIONS,
 ];
+
+/// What format 2 added.
+const TRANSACTIONS: (&str, &str) = (
+    "txn",
+    "CREATE TABLE txn(id INTEGER, seq INTEGER, PRIMARY KEY(id, seq)) WITHOUT ROWID",
+);
 
 /// Why a database cannot be opened, made or read.
 #[derive(Debug, thiserror::Error)]
@@ -214,6 +223,16 @@ pub(crate) fn make(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", FORMAT_VERSION)
 }
 
+/// Brings a file that [`check`] has passed up to the format of this version.
+pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if format(&transaction)? < 2 {
+        transaction.execute_batch(TRANSACTIONS.1)?;
+        transaction.pragma_update(None, "user_version", FORMAT_VERSION)?;
+    }
+    transaction.commit()
+}
+
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -254,12 +273,13 @@ pub(crate) fn connect(path: &Path, purpose: Purpose) -> rusqlite::Result<Connect
 
 /// Checks that the file is ours, of a format that we read, and has exactly our tables.
 pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-    if number("application_id").map_err(OpenError::sqlite(path, "open"))? != APPLICATION_ID {
+    let application: rusqlite::Result<i32> = connection.pragma_query_value(None, "application_id", |row| row.get(0));
+    if application.map_err(OpenError::sqlite(path, "open"))? != APPLICATION_ID {
         return Err(OpenError::NotOurs { path: path.to_owned() });
     }
-    match number("user_version").map_err(OpenError::sqlite(path, "open"))? {
-        FORMAT_VERSION => {}
+    let format = format(connection).map_err(OpenError::sqlite(path, "open"))?;
+    match format {
+        FORMAT_VERSION_MIN..=FORMAT_VERSION => {}
         found if found > FORMAT_VERSION => {
             return Err(OpenError::TooNew {
                 path: path.to_owned(),
@@ -268,9 +288,10 @@ pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), OpenErro
         }
         _ => return Err(OpenError::NotOurs { path: path.to_owned() }),
     }
+    let expected = if format < 2 { &OBJECTS[..3] } else { &OBJECTS[..] };
     let found = objects(connection).map_err(OpenError::sqlite(path, "open"))?;
     let is_ours = |object: &(String, String)| {
-        OBJECTS
+        expected
             .iter()
             .any(|(name, text)| (*name, *text) == (&object.0, &object.1))
     };
@@ -280,13 +301,18 @@ pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), OpenErro
             Damage::Layout(name.escape_default().to_string()),
         ));
     }
-    match OBJECTS
+    match expected
         .iter()
         .find(|(name, _)| !found.iter().any(|object| object.0 == *name))
     {
         Some((name, _)) => Err(OpenError::damaged(path, Damage::Layout((*name).to_owned()))),
         None => Ok(()),
     }
+}
+
+/// The format that the file says it has.
+pub(crate) fn format(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 fn objects(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {

@@ -29,6 +29,7 @@ mod memory;
 mod open;
 mod read;
 mod rows;
+mod since;
 mod sqlite;
 mod writer;
 
@@ -39,5 +40,6 @@ pub use log::{AppendError, Log};
 pub use memory::MemoryLog;
 pub use open::{Opened, StoredRow, create, open};
 pub use read::{Reader, Records};
+pub use since::Since;
 pub use sqlite::SqliteLog;
 pub use writer::{Batch, Completion, Durability, QueueError, Writer};

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 /// The format of the files that this version writes, and the newest that it reads.
-pub const FORMAT_VERSION: i32 = 1;
+pub const FORMAT_VERSION: i32 = 2;
+
+/// The oldest format that this version reads, and brings up to its own when it opens the file for writing.
+pub(crate) const FORMAT_VERSION_MIN: i32 = 1;
 
 /// Records that are verified at start, from the newest back: more would let the age of the log slow down the start.
 pub const VERIFIED_RECORDS_MAX: u64 = 262_144;
@@ -46,3 +49,9 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Records that are read from the file in one go.
 pub(crate) const READ_RECORDS: usize = 256;
+
+/// Transaction ids that are brought into their index in one go: what a commit may have to wait for.
+pub(crate) const INDEXED_RECORDS_MAX: u64 = 4096;
+
+/// Rows and elements that the answer to "what has changed since" may hold in memory; beyond it, reading everything anew costs less.
+pub(crate) const PAST_WEIGHT_MAX: usize = 2_000_000;

@@ -113,7 +113,8 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
     let damaged = || OpenError::damaged(&path, Damage::Setting("rows"));
     let header = verifier.last_header().ok_or_else(damaged)?;
     let chain = Chain::after(header);
-    let connection = layout::connect(&path, Purpose::Write).map_err(OpenError::sqlite(&path, "open"))?;
+    let mut connection = layout::connect(&path, Purpose::Write).map_err(OpenError::sqlite(&path, "open"))?;
+    layout::migrate(&mut connection).map_err(OpenError::sqlite(&path, "write to"))?;
     let log = SqliteLog::new(&path, connection, chain.head(), rows_state, lag_bytes, lock)?;
     Ok(Opened {
         log,

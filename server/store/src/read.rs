@@ -63,6 +63,14 @@ impl Reader {
         }
     }
 
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Verifies the whole log, and that it has not lost its newest records; gives its head. `progress` gets the number of records that
     /// passed, every few thousand.
     ///

@@ -18,6 +18,7 @@ use crate::limits::{
 use crate::lock::Lock;
 use crate::log::{AppendError, Log, broken_link};
 use crate::rows::{self, Fields, RowMap, RowsState};
+use crate::since;
 
 /// Bytes of a page and of what the write-ahead log adds to it.
 const FRAME_BYTES: u64 = 4096 + 24;
@@ -32,6 +33,8 @@ pub struct SqliteLog {
     synced: Head,
     head_file: HeadFile,
     rows: RowsState,
+    /// The first record whose id is not in the index of ids.
+    indexed: u64,
     /// Bytes of the records that the rows lag behind.
     lag_bytes: u64,
     /// Bytes in the write-ahead log since it was last moved into the file, about.
@@ -78,6 +81,7 @@ impl SqliteLog {
         sync_directory(path)?;
         let wal_bytes = wal.metadata().map_or(0, |metadata| metadata.len());
         let head_file = HeadFile::open(path, head)?;
+        let indexed = since::indexed(&connection).map_err(OpenError::sqlite(path, "read"))?;
         let path = path.to_owned();
         Ok(Self {
             path,
@@ -87,6 +91,7 @@ impl SqliteLog {
             synced: head,
             head_file,
             rows,
+            indexed,
             lag_bytes,
             wal_bytes,
             _lock: lock,
@@ -153,14 +158,35 @@ impl SqliteLog {
         }
         rows::write_rows(&transaction, &changed, &mut state)?;
         state.write(&transaction)?;
+        let indexed = since::index(&transaction, self.indexed)?;
         transaction.commit()?;
-        self.rows = state;
+        (self.rows, self.indexed) = (state, indexed);
         self.lag_bytes = if state.seq == self.head.seq {
             0
         } else {
             self.lag_bytes.saturating_sub(bytes)
         };
         self.wal_bytes += FRAME_BYTES * (2 + changed.len() as u64) + bytes;
+        Ok(())
+    }
+
+    /// Brings the next ids into their index, where the rows need nothing.
+    fn index(&mut self) -> Result<(), AppendError> {
+        let result = self.try_index();
+        self.settle(result)
+    }
+
+    fn try_index(&mut self) -> Result<(), Stop> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let indexed = since::index(&transaction, self.indexed)?;
+        transaction.commit()?;
+        if indexed == self.indexed {
+            return Err(Stop::Damage(format!("record {indexed} is missing")));
+        }
+        self.wal_bytes += FRAME_BYTES * (2 + (indexed - self.indexed) / 64);
+        self.indexed = indexed;
         Ok(())
     }
 
@@ -255,6 +281,8 @@ impl Log for SqliteLog {
     fn maintain(&mut self, idle: bool) -> Result<bool, AppendError> {
         if idle && self.rows.seq < self.head.seq {
             self.materialise()?;
+        } else if idle && self.indexed <= self.head.seq {
+            self.index()?;
         }
         while self.is_lagging() {
             self.materialise()?;
@@ -267,7 +295,7 @@ impl Log for SqliteLog {
         if self.wal_bytes > checkpoint_bytes {
             self.checkpoint(false)?;
         }
-        Ok(self.rows.seq < self.head.seq)
+        Ok(self.rows.seq < self.head.seq || self.indexed <= self.head.seq)
     }
 }
 

@@ -98,11 +98,11 @@ fn a_newer_format_is_refused() {
     let path = directory.path().join("a.db");
     Model::create(&path);
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection.pragma_update(None, "user_version", 3).unwrap();
     drop(connection);
     let error = open(&path).unwrap_err().to_string();
     assert!(
-        error.ends_with("a.db has format 2; this version reads up to 1: use a newer nonnet"),
+        error.ends_with("a.db has format 3; this version reads up to 2: use a newer nonnet"),
         "{error}"
     );
     assert!(matches!(Reader::open(&path), Err(OpenError::TooNew { .. })));

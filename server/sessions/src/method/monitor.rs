@@ -1,17 +1,57 @@
-//! `monitor`, `monitor_cond`, `monitor_cancel`, and the updates that follow.
+//! `monitor`, `monitor_cond`, `monitor_cond_since` and `monitor_cancel`.
+//!
+//! A monitor that names an old transaction may have to wait for the log. Until it is answered it sees no update; the answer then shows
+//! the database as it is at that moment, so that nothing is lost and nothing told twice.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use nonnet_engine::ChangeSet;
-use nonnet_schema::{ErrorKind, MonitorRequest, OvsdbError, ReplyError, error_reply_text, json, reply_text};
+use ecow::EcoString;
+use nonnet_engine::Snapshot;
+use nonnet_schema::{
+    ErrorKind, MonitorRequest, OvsdbError, ReplyError, Uuid, error_reply_text, json, parse_uuid, reply_text,
+};
+use serde_json::Value;
 
 use super::{Answer, Call, params_json};
-use crate::command::Outgoing;
-use crate::limits::{ID_BYTES_MAX, MONITORS_PER_SESSION_MAX, ROWS_ENCODED_INLINE_MAX};
-use crate::monitor::{Merged, Monitor, Notation, encode_changes, initial_text};
+use crate::command::{Command, Outgoing};
+use crate::history::{Logged, Since};
+use crate::limits::{ID_BYTES_MAX, LOG_READS_MAX, MONITORS_PER_SESSION_MAX, ROWS_ENCODED_INLINE_MAX};
+use crate::monitor::{Delta, Monitor, Notation, SharedDelta, SharedText, initial_text};
 use crate::peer::SessionId;
 use crate::server::Server;
 use crate::session::Matter;
+
+/// A monitor that waits for what the log says.
+#[derive(Debug)]
+pub(crate) struct Awaiting {
+    session: SessionId,
+    /// The number in [`Monitor::waits_as`].
+    number: u64,
+    /// The id of the request to answer.
+    reply_id: Value,
+}
+
+/// What is asked for, parsed.
+struct Asked<'a> {
+    database: &'a str,
+    id: &'a Value,
+    requests: &'a Value,
+    request: Arc<MonitorRequest>,
+    /// The newest transaction that the client has seen; zeros for none.
+    last_id: Uuid,
+}
+
+/// What a monitor is answered from, wherever there is time.
+struct Start {
+    notation: Notation,
+    request: Arc<MonitorRequest>,
+    snapshot: Snapshot,
+    shared: SharedText,
+    /// What it has missed; None where it gets everything.
+    delta: Option<(Box<Delta>, SharedDelta)>,
+    newest_id: Uuid,
+}
 
 impl Server {
     pub(super) fn monitor(&mut self, call: Call<'_>, notation: Notation) {
@@ -22,6 +62,46 @@ impl Server {
     }
 
     fn start_monitor(&mut self, call: Call<'_>, notation: Notation) -> Result<(), OvsdbError> {
+        let asked = self.monitor_params(call, notation)?;
+        let (Some(served), Some(session)) = (self.databases.get(asked.database), self.sessions.get_mut(&call.session))
+        else {
+            return Ok(());
+        };
+        let mut since = served.since(asked.last_id, &asked.request);
+        let key = (EcoString::from(asked.database), asked.last_id);
+        if matches!(since, Since::Log) && self.log_reads.len() >= LOG_READS_MAX && !self.log_reads.contains_key(&key) {
+            since = Since::Everything;
+        }
+        let number = matches!(since, Since::Log).then_some(self.next_await);
+        session.monitors.push(Monitor {
+            id: asked.id.clone(),
+            id_text: json::to_text(asked.id).into(),
+            database: asked.database.into(),
+            group: (asked.requests.to_string().into(), notation),
+            unsent: None,
+            waits_as: number,
+        });
+        let delta = match since {
+            Since::Delta(delta) => Some(delta),
+            Since::Everything => None,
+            Since::Log => {
+                let (session, reply_id) = (call.session, call.id.clone());
+                let number = self.next_await;
+                self.next_await += 1;
+                let awaiting = Awaiting {
+                    session,
+                    number,
+                    reply_id,
+                };
+                self.read_log(key, awaiting);
+                return Ok(());
+            }
+        };
+        self.answer_monitor(call.session, asked.id, call.id, &asked.request, delta);
+        Ok(())
+    }
+
+    fn monitor_params<'a>(&self, call: Call<'a>, notation: Notation) -> Result<Asked<'a>, OvsdbError> {
         let database = self.database_param(call.method, call.params)?;
         let invalid = || {
             OvsdbError::in_json(
@@ -29,48 +109,136 @@ impl Server {
                 &params_json(call.params),
             )
         };
+        let served = self.databases.get(database).ok_or_else(invalid)?;
         // `monitor` passes over what follows; the others are strict.
-        let (([_, id, requests, ..], Notation::Update) | ([_, id, requests], Notation::Update2)) =
-            (call.params, notation)
-        else {
-            return Err(invalid());
+        let (id, requests, last_id) = match (call.params, notation) {
+            ([_, id, requests, ..], Notation::Update) | ([_, id, requests], Notation::Update2) => (id, requests, None),
+            ([_, id, requests, last_id], Notation::Update3) => (id, requests, Some(last_id)),
+            _ => return Err(invalid()),
         };
-        let Some(served) = self.databases.get_mut(database) else {
-            return Err(invalid());
-        };
-        let request = MonitorRequest::parse(requests, served.database.schema(), notation == Notation::Update2)?;
-        let Some(session) = self.sessions.get_mut(&call.session) else {
-            return Ok(());
-        };
-        let id_text: Arc<str> = json::to_text(id).into();
-        check_limits(&id_text, session.monitors.len())?;
-        if session.monitors.iter().any(|monitor| monitor.id == *id) {
-            return Err(OvsdbError::in_json(ErrorKind::DuplicateMonitor, id));
+        let request = MonitorRequest::parse(requests, served.database.schema(), notation != Notation::Update)?;
+        if let Some(session) = self.sessions.get(&call.session) {
+            check_limits(&json::to_text(id), session.monitors.len())?;
+            if session.monitors.iter().any(|monitor| monitor.id == *id) {
+                return Err(OvsdbError::in_json(ErrorKind::DuplicateMonitor, id));
+            }
         }
-        let (request, group) = (Arc::new(request), (Arc::from(json::to_text(requests)), notation));
-        served.groups.join(&group, &request, call.session, &id_text);
-        let shared = served.groups.initial(&group, served.generation);
-        let (snapshot, gate) = (served.database.snapshot(), served.gate());
-        let rows: usize = request
-            .tables
-            .iter()
-            .map(|table| snapshot.table(table.table).len())
-            .sum();
-        session.monitors.push(Monitor {
-            id: id.clone(),
-            id_text,
-            group,
-            unsent: None,
-        });
-        let reply_id = call.id.clone();
-        let encode = move || reply_text(&reply_id, initial_text(&shared, &snapshot, &request, notation));
-        let payload = if rows > ROWS_ENCODED_INLINE_MAX {
-            Outgoing::Job(Box::new(encode))
-        } else {
-            Outgoing::Text(encode())
+        Ok(Asked {
+            database,
+            id,
+            requests,
+            request: Arc::new(request),
+            last_id: last_id.map_or(Ok(Uuid::nil()), transaction_id)?,
+        })
+    }
+
+    /// Has the log read, unless that is under way already.
+    fn read_log(&mut self, key: (EcoString, Uuid), awaiting: Awaiting) {
+        match self.log_reads.entry(key) {
+            Entry::Occupied(mut all) => all.get_mut().push(awaiting),
+            Entry::Vacant(none) => {
+                let (database, id) = none.key().clone();
+                none.insert(vec![awaiting]);
+                self.commands.push(Command::ReadSince { database, id });
+            }
+        }
+    }
+
+    /// Answers the monitors that waited for what the log says of a transaction.
+    pub(crate) fn log_read(&mut self, database: EcoString, id: Uuid, logged: Option<&Logged>) {
+        for awaiting in self.log_reads.remove(&(database, id)).unwrap_or_default() {
+            self.answer_awaiting(&awaiting, logged);
+        }
+    }
+
+    fn answer_awaiting(&mut self, awaiting: &Awaiting, logged: Option<&Logged>) {
+        let Some(session) = self.sessions.get_mut(&awaiting.session) else {
+            return;
         };
-        self.push(call.session, gate, Matter::Reply(call.id.clone()), payload);
-        Ok(())
+        let mut monitors = session.monitors.iter_mut();
+        let Some(monitor) = monitors.find(|monitor| monitor.waits_as == Some(awaiting.number)) else {
+            // It was cancelled meanwhile, which answers the request too.
+            let text = error_reply_text(&awaiting.reply_id, &ReplyError::Text("canceled"));
+            let matter = Matter::Reply(awaiting.reply_id.clone());
+            return self.push(awaiting.session, None, matter, Outgoing::Text(text));
+        };
+        monitor.waits_as = None;
+        let (id, group) = (monitor.id.clone(), monitor.group.clone());
+        let Some(served) = self.databases.get(&monitor.database) else {
+            return;
+        };
+        // It was parsed before, with the same schema.
+        let Some(request) = parse_group(&group.0, served.database.schema()) else {
+            return;
+        };
+        let since = logged.map(|logged| served.since_logged(logged, &request));
+        let delta = match since {
+            Some(Since::Delta(delta)) => Some(delta),
+            _ => None,
+        };
+        self.answer_monitor(awaiting.session, &id, &awaiting.reply_id, &request, delta);
+    }
+
+    /// Answers a monitor that waits for the log with everything, at once.
+    pub(super) fn settle_monitor(&mut self, session: SessionId, id: &Value) {
+        let waiting = self.sessions.get(&session).and_then(|session| {
+            let monitor = session.monitors.iter().find(|monitor| monitor.id == *id)?;
+            monitor.waits_as
+        });
+        let Some(number) = waiting else {
+            return;
+        };
+        let is_it = |awaiting: &mut Awaiting| awaiting.session == session && awaiting.number == number;
+        let taken: Vec<Awaiting> = self
+            .log_reads
+            .values_mut()
+            .flat_map(|all| all.extract_if(.., is_it))
+            .collect();
+        for awaiting in taken {
+            self.answer_awaiting(&awaiting, None);
+        }
+    }
+
+    /// Has a monitor take part from now on, and replies with what it starts from.
+    fn answer_monitor(
+        &mut self,
+        id: SessionId,
+        monitor_id: &Value,
+        reply_id: &Value,
+        request: &Arc<MonitorRequest>,
+        delta: Option<Box<Delta>>,
+    ) {
+        let monitor = self
+            .sessions
+            .get(&id)
+            .and_then(|session| session.monitors.iter().find(|monitor| monitor.id == *monitor_id));
+        let Some((monitor, served)) =
+            monitor.and_then(|monitor| Some((monitor, self.databases.get_mut(&monitor.database)?)))
+        else {
+            return;
+        };
+        let (groups, generation) = (&mut served.groups, served.generation);
+        groups.join(&monitor.group, request, id, &monitor.id_text);
+        let delta = delta.map(|delta| {
+            let shared = groups.delta(&monitor.group, generation, delta.from());
+            (delta, shared)
+        });
+        let start = Start {
+            notation: monitor.group.1,
+            request: Arc::clone(request),
+            snapshot: served.database.snapshot(),
+            shared: groups.initial(&monitor.group, generation),
+            delta,
+            newest_id: served.transaction_id(),
+        };
+        let (gate, is_short, reply) = (served.gate(), start.is_short(), reply_id.clone());
+        let encode = move || reply_text(&reply, &start.encode());
+        let payload = if is_short {
+            Outgoing::Text(encode())
+        } else {
+            Outgoing::Job(Box::new(encode))
+        };
+        self.push(id, gate, Matter::Initial(reply_id.clone()), payload);
     }
 
     pub(super) fn monitor_cancel(&mut self, call: Call<'_>) -> Answer {
@@ -84,94 +252,46 @@ impl Server {
         let Some(monitor) = found else {
             return Err(ReplyError::Text("unknown monitor"));
         };
-        for served in self.databases.values_mut() {
+        if let Some(served) = self.databases.get_mut(&monitor.database) {
             served.groups.leave(&monitor.group, call.session, &monitor.id_text);
         }
         Ok("{}".to_owned())
     }
+}
 
-    /// Queues the updates of a commit for every monitor that sees any of it.
-    pub(crate) fn update_monitors(&mut self, database: &str, changes: &ChangeSet) {
-        let Some(served) = self.databases.get(database) else {
-            return;
+impl Start {
+    /// Whether few enough rows are looked at to do it at once.
+    fn is_short(&self) -> bool {
+        let tables = self.request.tables.iter();
+        let rows = if let Some((delta, _)) = &self.delta {
+            delta.len()
+        } else {
+            tables.map(|table| self.snapshot.table(table.table).len()).sum()
         };
-        let gate = served.gate();
-        let mut touched = Vec::new();
-        for (key, group, text) in served.groups.encode(&served.database, changes) {
-            for (id, monitor_id) in &group.members {
-                let Some(session) = self.sessions.get_mut(id) else {
-                    continue;
-                };
-                if session.congested {
-                    merge(&mut session.monitors, monitor_id, &group.request, changes);
-                } else if let Some(text) = &text {
-                    let update = Outgoing::Text(update_text(key.1, monitor_id, text));
-                    session.push(gate.clone(), Matter::Update, update);
-                    touched.push(*id);
-                }
-            }
-        }
-        for id in touched {
-            self.flush(id);
-        }
+        rows <= ROWS_ENCODED_INLINE_MAX
     }
 
-    /// Merges changes into what congested sessions have not been sent.
-    pub(crate) fn merge_into_congested(&mut self, database: &str, changes: &ChangeSet) {
-        let Some(served) = self.databases.get(database) else {
-            return;
-        };
-        for session in self.sessions.values_mut().filter(|session| session.congested) {
-            for monitor in &mut session.monitors {
-                if let Some(group) = served.groups.get(&monitor.group) {
-                    monitor.unsent.get_or_insert_default().add(&group.request, changes);
-                }
-            }
+    fn encode(&self) -> String {
+        let initial = || initial_text(&self.shared, &self.snapshot, &self.request, self.notation);
+        if self.notation != Notation::Update3 {
+            return initial().to_owned();
         }
-    }
-
-    /// A session that was slow gets what it missed, one update per monitor.
-    pub(crate) fn drained(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        session.congested = false;
-        let mut updates = Vec::new();
-        for monitor in &mut session.monitors {
-            let Some(unsent) = monitor.unsent.take().map(Merged::into_changes) else {
-                continue;
-            };
-            // A monitor's group is in the one database that the monitor is of.
-            for served in self.databases.values() {
-                let Some(group) = served
-                    .groups
-                    .get(&monitor.group)
-                    .filter(|group| group.has(id, &monitor.id_text))
-                else {
-                    continue;
-                };
-                let notation = monitor.group.1;
-                if let Some(text) = encode_changes(served.database.schema(), &group.request, notation, &unsent) {
-                    updates.push((
-                        served.gate(),
-                        Outgoing::Text(update_text(notation, &monitor.id_text, &text)),
-                    ));
-                }
-            }
-        }
-        for (gate, update) in updates {
-            self.push(id, gate, Matter::MergedUpdate, update);
+        let delta = self.delta.as_ref();
+        match delta.map(|(delta, shared)| shared.get_or_init(|| delta.encode())) {
+            Some(Ok(missed)) => format!("[true,\"{}\",{missed}]", self.newest_id),
+            // Where the log and the rows do not fit together, the rows are what counts.
+            Some(Err(_)) | None => format!("[false,\"{}\",{}]", self.newest_id, initial()),
         }
     }
 }
 
-fn merge(monitors: &mut [Monitor], id: &str, request: &MonitorRequest, changes: &ChangeSet) {
-    if let Some(monitor) = monitors.iter_mut().find(|monitor| *monitor.id_text == *id) {
-        monitor.unsent.get_or_insert_default().add(request, changes);
-    }
+/// The request that a group's key is the text of.
+pub(super) fn parse_group(text: &str, schema: &nonnet_schema::DatabaseSchema) -> Option<Arc<MonitorRequest>> {
+    let requests = serde_json::from_str(text).ok()?;
+    MonitorRequest::parse(&requests, schema, true).ok().map(Arc::new)
 }
 
-fn check_limits(id_text: &str, monitors: usize) -> Result<(), OvsdbError> {
+pub(super) fn check_limits(id_text: &str, monitors: usize) -> Result<(), OvsdbError> {
     let text = if monitors >= MONITORS_PER_SESSION_MAX {
         format!("a session may have {MONITORS_PER_SESSION_MAX} monitors")
     } else if id_text.len() > ID_BYTES_MAX {
@@ -182,9 +302,9 @@ fn check_limits(id_text: &str, monitors: usize) -> Result<(), OvsdbError> {
     Err(ErrorKind::ResourcesExhausted(text).into())
 }
 
-fn update_text(notation: Notation, monitor_id: &str, updates: &str) -> String {
-    format!(
-        "{{\"id\":null,\"method\":\"{}\",\"params\":[{monitor_id},{updates}]}}",
-        notation.method()
-    )
+fn transaction_id(json: &Value) -> Result<Uuid, OvsdbError> {
+    let text = json
+        .as_str()
+        .ok_or_else(|| OvsdbError::in_json(ErrorKind::TransactionIdNotString, json))?;
+    parse_uuid(text).ok_or_else(|| OvsdbError::in_json(ErrorKind::TransactionIdNotUuid, json))
 }

@@ -119,7 +119,7 @@ impl Updates {
         self.begin_row(schema, uuid);
         match self.notation {
             Notation::Update => self.row_update(schema, table, kind, old, new),
-            Notation::Update2 => self.row_update2(schema, table, kind, old, new),
+            Notation::Update2 | Notation::Update3 => self.row_update2(schema, table, kind, old, new),
         }
     }
 
