@@ -145,7 +145,10 @@ impl Server {
 
     fn close_unaware(&mut self) {
         let unaware = self.sessions.values().filter(|session| !session.aware);
-        let closed: Vec<Command> = unaware.map(|session| Command::Close { session: session.id }).collect();
-        self.commands.extend(closed);
+        let mut closed: Vec<SessionId> = unaware.map(|session| session.id).collect();
+        // The same events give the same commands, in the same order.
+        closed.sort_unstable();
+        let close = |session| Command::Close { session };
+        self.commands.extend(closed.into_iter().map(close));
     }
 }
