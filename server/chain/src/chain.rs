@@ -194,6 +194,28 @@ impl Chain {
         self.add(Kind::Transaction, author, request, moment, flags, body)
     }
 
+    /// Adds the record of rows that come from elsewhere, of which the author's details tell: the persistent part of `changes`, which are of
+    /// `schema`.
+    ///
+    /// # Errors
+    /// [`RecordTooLarge`]; the chain is then as it was.
+    pub fn import(
+        &mut self,
+        author: &Author,
+        request: &Request,
+        moment: Moment,
+        changes: &ChangeSet,
+        schema: &DatabaseSchema,
+    ) -> Result<Record, RecordTooLarge> {
+        let deltas = changes.changes().iter();
+        let rows = deltas.filter_map(|change| RowDelta::of(change, schema.table(change.table)));
+        let body = Body {
+            rows: rows.collect(),
+            ..Body::default()
+        };
+        self.add(Kind::Import, author, request, moment, Flags::default(), body)
+    }
+
     /// Adds the record of a new schema, with what it brought: `rows` in any order, each once. A column that it added is absent before,
     /// one that it dropped absent after; the rows of a dropped table are deleted.
     ///

@@ -9,8 +9,9 @@ use anyhow::{Context as _, bail};
 use nonnet_chain::{Author, Chain};
 use nonnet_engine::{Database, Entropy};
 use nonnet_schema::{DatabaseSchema, NONNET_SCHEMA};
+use nonnet_store::ovsdb_file::{self, Converted, Origin};
 use nonnet_store::{OpenError, Opened, SqliteLog};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 
@@ -28,30 +29,35 @@ impl fmt::Display for Loaded {
     }
 }
 
-/// Opens the file, or makes it with the schema in `schema_path`, else that of `OpNonNet`.
+/// Opens the file, converting one of ovsdb-server first, or makes it with the schema in `schema_path`, else that of `OpNonNet`.
 pub(crate) fn load(
     path: &Path,
     schema_path: Option<&Path>,
     clock: Clock,
     entropy: &mut Entropy,
 ) -> anyhow::Result<Loaded> {
-    match load_existing(path, entropy) {
-        Err(OpenError::Missing { .. }) => {
+    match load_existing(path, clock, entropy) {
+        Err(error) if is_missing(&error) => {
             create(path, schema_path, clock, entropy)?;
-            Ok(load_existing(path, entropy)?)
+            load_existing(path, clock, entropy)
         }
-        loaded => Ok(loaded?),
+        loaded => loaded,
     }
 }
 
-/// Opens the file.
-///
-/// # Errors
-/// [`OpenError::Missing`] where there is none, or what is wrong with it.
-pub(crate) fn load_existing(path: &Path, entropy: &mut Entropy) -> Result<Loaded, OpenError> {
+/// True where an error says that there is no file, or that it is empty.
+pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(OpenError::Missing { .. }))
+}
+
+/// Opens the file, converting one of ovsdb-server first.
+pub(crate) fn load_existing(path: &Path, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<Loaded> {
     let started = Instant::now();
     if let Ok(metadata) = std::fs::metadata(path) {
         info!("{}: reading and checking {} KiB", path.display(), metadata.len() / 1024);
+    }
+    if ovsdb_file::is_ovsdb_file(path).unwrap_or(false) {
+        convert(path, clock, entropy)?;
     }
     let Opened {
         log,
@@ -81,6 +87,43 @@ pub(crate) fn load_existing(path: &Path, entropy: &mut Entropy) -> Result<Loaded
     })
 }
 
+/// Puts a file of ours in the place of one of ovsdb-server, which is kept beside it.
+fn convert(path: &Path, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<()> {
+    let origin = Origin {
+        author: author("import"),
+        moment: clock.now().moment,
+        db_id: entropy.uuid(),
+        txn_uid: entropy.uuid(),
+    };
+    let Converted { source, kept, .. } = ovsdb_file::convert_in_place(path, &origin)?;
+    if let Some(damage) = &source.damage {
+        // Scripts look for the words of ovsdb-server.
+        warn!("{}", damage.as_ovsdb_server_says(path));
+        warn!(
+            "{}: damaged in {damage}; what comes from there on is in {} only",
+            path.display(),
+            kept.display()
+        );
+    }
+    info!(
+        "{}: converted from ovsdb-server's format with {} rows of {} records; the original is kept as {}",
+        path.display(),
+        source.rows.len(),
+        source.records,
+        kept.display()
+    );
+    Ok(())
+}
+
+/// The server itself.
+fn author(doing: &str) -> Author {
+    Author {
+        comm: "nonnetd".into(),
+        remote: doing.into(),
+        ..Author::default()
+    }
+}
+
 fn create(path: &Path, schema_path: Option<&Path>, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<()> {
     let schema = match schema_path {
         Some(schema_path) => {
@@ -95,12 +138,7 @@ fn create(path: &Path, schema_path: Option<&Path>, clock: Clock, entropy: &mut E
             schema.name
         );
     }
-    let author = Author {
-        comm: "nonnetd".into(),
-        remote: "create".into(),
-        ..Author::default()
-    };
-    let (_, genesis) = Chain::begin(entropy.uuid(), &schema, &author, clock.now().moment)?;
+    let (_, genesis) = Chain::begin(entropy.uuid(), &schema, &author("create"), clock.now().moment)?;
     info!("{}: making the database {}", path.display(), schema.name);
     nonnet_store::create(path, &schema, &genesis)?;
     Ok(())

@@ -17,6 +17,8 @@
 //! on common settings). Then damage to the very newest records, on top of a loss of power, goes unnoticed; so does somebody who replaces
 //! `FILE` and `FILE.head` alike by older copies. Heads kept on other machines are the remedy for both.
 //!
+//! Files of ovsdb-server itself are read and written in [`ovsdb_file`].
+//!
 //! This crate never interprets a transaction, and never deletes or repairs anything that it finds damaged.
 
 mod faulty;
@@ -27,6 +29,7 @@ mod lock;
 mod log;
 mod memory;
 mod open;
+pub mod ovsdb_file;
 mod read;
 mod rows;
 mod since;
@@ -38,7 +41,7 @@ pub use layout::{Damage, OpenError};
 pub use limits::{CHECKED_FILE_BYTES_MAX, FORMAT_VERSION, QUEUED_BATCHES_MAX, VERIFIED_RECORDS_MAX};
 pub use log::{AppendError, Log};
 pub use memory::MemoryLog;
-pub use open::{Opened, StoredRow, create, open};
+pub use open::{Contents, Opened, StoredRow, create, open};
 pub use read::{Reader, Records};
 pub use since::Since;
 pub use sqlite::SqliteLog;

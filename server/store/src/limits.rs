@@ -55,3 +55,9 @@ pub(crate) const INDEXED_RECORDS_MAX: u64 = 4096;
 
 /// Rows and elements that the answer to "what has changed since" may hold in memory; beyond it, reading everything anew costs less.
 pub(crate) const PAST_WEIGHT_MAX: usize = 2_000_000;
+
+/// Bytes of the line before a record of ovsdb-server's files at most; its own are shorter than 80.
+pub(crate) const OVSDB_HEADER_BYTES_MAX: u64 = 128;
+
+/// Bytes of a faulty part of ovsdb-server's files that a message shows: enough to find it.
+pub(crate) const OVSDB_SHOWN_BYTES_MAX: usize = 1024;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ecow::EcoString;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use nonnet_chain::{Body, Chain, Record, Verifier, row_sum, schema_hash};
+use nonnet_chain::{Body, Chain, Header, Record, Verifier, row_sum, schema_hash};
 use nonnet_schema::{DatabaseSchema, Datum, TableIndex, Uuid};
 use rusqlite::{Connection, OpenFlags};
 
@@ -50,15 +50,36 @@ pub struct StoredRow {
     pub fields: Vec<Datum>,
 }
 
+/// What a database holds as of one moment.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// The schema.
+    pub schema: DatabaseSchema,
+    /// Every row, in no particular order.
+    pub rows: Vec<StoredRow>,
+    /// The header of the newest record.
+    pub newest: Header,
+}
+
 /// Makes the database file at `path`, with `genesis`, which was begun with that schema, as its first
 /// record; see [`Chain::begin`]. All of it or nothing.
 ///
 /// # Errors
 /// [`OpenError::Exists`] where there is a file that is not empty.
 pub fn create(path: &Path, schema: &DatabaseSchema, genesis: &Record) -> Result<(), OpenError> {
+    create_with(path, schema, std::slice::from_ref(genesis), None)
+}
+
+/// Makes a database file with its first records; where `kept` names a path, in the place of a file that gets that name.
+pub(crate) fn create_with(
+    path: &Path,
+    schema: &DatabaseSchema,
+    records: &[Record],
+    kept: Option<&Path>,
+) -> Result<(), OpenError> {
     let path = resolved(path)?;
     let _lock = Lock::take(&path)?;
-    if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) {
+    if kept.is_none() && std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) {
         return Err(OpenError::Exists { path });
     }
     let new_path = beside(&path, ".new");
@@ -83,8 +104,11 @@ pub fn create(path: &Path, schema: &DatabaseSchema, genesis: &Record) -> Result<
         .mode(0o600)
         .open(&new_path)
         .map_err(io("make"))?;
-    fill(&new_path, schema, genesis).map_err(OpenError::sqlite(&new_path, "write to"))?;
+    fill(&new_path, schema, records).map_err(OpenError::sqlite(&new_path, "write to"))?;
     file.sync_all().map_err(io("sync"))?;
+    if let Some(kept) = kept {
+        keep(&path, kept)?;
+    }
     std::fs::rename(&new_path, &path).map_err(OpenError::io(&path, "make"))?;
     sync_directory(&path)
 }
@@ -127,7 +151,7 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
 }
 
 /// What a check of the whole file found.
-struct Checked {
+pub(crate) struct Checked {
     schema: DatabaseSchema,
     rows: Vec<StoredRow>,
     rows_state: RowsState,
@@ -149,16 +173,21 @@ impl Checked {
         let connection = layout::connect(path, Purpose::Check).map_err(OpenError::sqlite(path, "open"))?;
         layout::check(&connection, path)?;
         check_pages(&connection, path)?;
-        let rows_state = RowsState::read(&connection, path)?;
         let heads = Heads::read(path)?;
-        let (verifier, tail) = verify_tail(&connection, path, rows_state.seq)?;
-        read::check_heads(&connection, path, &verifier, heads)?;
+        Self::read(&connection, path, heads)
+    }
+
+    /// Reads and checks what `connection` sees, which must not change meanwhile; `heads` was read before.
+    pub(crate) fn read(connection: &Connection, path: &Path, heads: Option<Heads>) -> Result<Self, OpenError> {
+        let rows_state = RowsState::read(connection, path)?;
+        let (verifier, tail) = verify_tail(connection, path, rows_state.seq)?;
+        read::check_heads(connection, path, &verifier, heads)?;
         let wrong = |name| OpenError::damaged(path, Damage::Setting(name));
         let header = verifier.last_header().ok_or_else(|| wrong("rows"))?;
         if rows_state.seq > header.seq {
             return Err(wrong("rows"));
         }
-        let text = read::schema_text(&connection, path)?;
+        let text = read::schema_text(connection, path)?;
         if schema_hash(&text) != header.schema_hash {
             return Err(wrong("schema"));
         }
@@ -168,7 +197,7 @@ impl Checked {
             schema: &schema,
             templates: templates(&schema),
         }
-        .load(&connection, rows_state, &tail)?;
+        .load(connection, rows_state, &tail)?;
         let replayed = tail.bodies.len() as u64;
         Ok(Self {
             schema,
@@ -179,10 +208,19 @@ impl Checked {
             lag_bytes: tail.bytes,
         })
     }
+
+    /// Schema, rows and the newest record.
+    pub(crate) fn into_contents(self) -> Option<Contents> {
+        Some(Contents {
+            newest: *self.verifier.last_header()?,
+            schema: self.schema,
+            rows: self.rows,
+        })
+    }
 }
 
 /// The path without symbolic links, so that one file has one lock.
-fn resolved(path: &Path) -> Result<PathBuf, OpenError> {
+pub(crate) fn resolved(path: &Path) -> Result<PathBuf, OpenError> {
     let io = |doing| OpenError::io(path, doing);
     if path.exists() {
         return path.canonicalize().map_err(io("open"));
@@ -197,16 +235,30 @@ fn resolved(path: &Path) -> Result<PathBuf, OpenError> {
     Ok(parent.canonicalize().map_err(OpenError::io(parent, "open"))?.join(name))
 }
 
-fn fill(path: &Path, schema: &DatabaseSchema, genesis: &Record) -> rusqlite::Result<()> {
+fn fill(path: &Path, schema: &DatabaseSchema, records: &[Record]) -> rusqlite::Result<()> {
     let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let transaction = connection.transaction()?;
     layout::make(&transaction)?;
     transaction.execute("INSERT INTO setting VALUES ('schema', ?)", (schema.to_text(),))?;
     RowsState::default().write(&transaction)?;
-    insert_records(&transaction, std::slice::from_ref(genesis))?;
+    insert_records(&transaction, records)?;
     transaction.commit()?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.close().map_err(|(_, error)| error)
+}
+
+/// Gives the file at `path` a second name, or copies it where the file system knows no such thing.
+fn keep(path: &Path, kept: &Path) -> Result<(), OpenError> {
+    match std::fs::hard_link(path, kept) {
+        Ok(()) => Ok(()),
+        // It was given the name already.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(_) => {
+            std::fs::copy(path, kept).map_err(OpenError::io(kept, "write to"))?;
+            let copy = File::open(kept).map_err(OpenError::io(kept, "open"))?;
+            copy.sync_all().map_err(OpenError::io(kept, "sync"))
+        }
+    }
 }
 
 /// After an unclean end, has the kernel read from the disk instead of its memory: after a failed sync the two may differ.

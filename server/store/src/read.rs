@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::head_file::Heads;
 use crate::layout::{self, Damage, OpenError, Purpose};
 use crate::limits::READ_RECORDS;
+use crate::open::{Checked, Contents};
 
 /// A database file, open for reading.
 #[derive(Debug)]
@@ -87,6 +88,16 @@ impl Reader {
         )?;
         check_heads(&self.connection, &self.path, &verifier, heads)?;
         Ok(verifier)
+    }
+
+    /// Every row as of the newest record, the newest part of the log verified; a server may go on writing meanwhile.
+    pub fn contents(&self) -> Result<Contents, OpenError> {
+        // Read first: the log may go on, but not back.
+        let heads = Heads::read(&self.path)?;
+        let snapshot = self.connection.unchecked_transaction();
+        let snapshot = snapshot.map_err(OpenError::sqlite(&self.path, "read"))?;
+        let contents = Checked::read(&snapshot, &self.path, heads)?.into_contents();
+        contents.ok_or_else(|| OpenError::damaged(&self.path, Damage::Setting("rows")))
     }
 
     fn read(&self, from: u64, to: u64) -> Result<VecDeque<StoredRecord>, OpenError> {

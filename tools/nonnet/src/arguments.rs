@@ -24,6 +24,7 @@ Examples:
   nonnet monitor lxc ports              follow changes as they happen
   nonnet log --limit 5                  who changed what, newest first
   nonnet verify                         whether the log is as it was written
+  nonnet import conf.db                 make nonnet.db from a file of ovsdb-server
   nonnet transact '[{\"op\":\"select\",\"table\":\"lxc\",\"where\":[]}]'";
 
 /// What all commands take.
@@ -75,6 +76,12 @@ pub(crate) enum Command {
     /// Send operations of RFC 7047 as one transaction and print the results.
     #[command(after_help = TRANSACT_HELP)]
     Transact(Transact),
+    /// Make a database file with the rows of a file of ovsdb-server, which stays as it is. Needs no server.
+    #[command(after_help = IMPORT_HELP)]
+    Import(Import),
+    /// Write the rows of a database file as a file that ovsdb-server and ovsdb-tool read. Needs no server.
+    #[command(after_help = EXPORT_HELP)]
+    Export(Export),
 }
 
 const APPLY_HELP: &str = "\
@@ -118,6 +125,22 @@ Examples:
   nonnet log --limit 1
   nonnet log --table lxc --reverse
   nonnet log /var/lib/nonnet/nonnet.db --format json | jq -c '[.seq, .who.user, .comments]'";
+
+const IMPORT_HELP: &str = "\
+The file is a standalone database of ovsdb-server. Its rows become one commit that names the file and its SHA-1.
+A damaged record is named with its number, as `ovsdb-tool show-log` counts, and where it begins in the file.
+
+Examples:
+  nonnet import /etc/openvswitch/conf.db
+  nonnet import conf.db vswitch.db && nonnetd vswitch.db
+  nonnet import broken.db rescued.db --up-to-damage";
+
+const EXPORT_HELP: &str = "\
+The file is read directly, whether a server runs or not. Ephemeral columns are in no file.
+
+Examples:
+  nonnet export nonnet.db backup.ovsdb
+  nonnet export nonnet.db | gzip > backup.ovsdb.gz";
 
 const TRANSACT_HELP: &str = "\
 Examples:
@@ -226,6 +249,32 @@ pub(crate) struct Transact {
     /// The operations: one object, an array of them, or that of a whole `transact` request; without it, from standard input.
     #[arg(value_name = "OPERATIONS")]
     pub(crate) operations: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file of ovsdb-server.
+    #[arg(value_name = "OVSDB-FILE")]
+    pub(crate) source: PathBuf,
+
+    /// The database file to make [default: nonnet.db in the current directory]
+    #[arg(value_name = "DATABASE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Import what comes before a damaged record; without it, nothing is imported then.
+    #[arg(long)]
+    pub(crate) up_to_damage: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The database file.
+    #[arg(value_name = "DATABASE")]
+    pub(crate) file: PathBuf,
+
+    /// The file to write, which must not exist; - or nothing for standard output.
+    #[arg(value_name = "OVSDB-FILE")]
+    pub(crate) target: Option<PathBuf>,
 }
 
 #[cfg(test)]

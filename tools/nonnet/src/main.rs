@@ -62,6 +62,8 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Transact(options) => runtime.block_on(command::transact::run(&common, &options, output)),
         Command::Log(options) => command::log::run(&common, &options, output),
         Command::Verify(options) => command::verify::run(&common, &options, output),
+        Command::Import(options) => command::import::run(&options, output),
+        Command::Export(options) => command::export::run(&options, output),
     }?;
     output.flush()?;
     Ok(code)

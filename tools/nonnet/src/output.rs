@@ -65,6 +65,11 @@ impl Output {
         self.stream.write_all(b"\n")
     }
 
+    /// Where bytes go that are meant for other programs as they are.
+    pub(crate) fn bytes(&mut self) -> &mut impl Write {
+        &mut self.stream
+    }
+
     /// The text in a colour, where there are colours.
     pub(crate) fn coloured(&self, colour: Colour, text: &str) -> String {
         if !self.is_coloured {

@@ -11,7 +11,7 @@ use crate::arguments::Common;
 
 /// The socket and the file that nonnetd makes without arguments, in its directory.
 const SOCKET_HERE: &str = "nonnet.db.sock";
-const FILE_HERE: &str = "nonnet.db";
+pub(crate) const FILE_HERE: &str = "nonnet.db";
 
 /// The socket of the system's server.
 const SOCKET_OF_SYSTEM: &str = "/run/nonnet/nonnet.db.sock";

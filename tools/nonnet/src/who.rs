@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use nix::unistd::{Uid, User};
 use nonnet_chain::{Header, Meta, UNKNOWN_ID};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::output::printable;
 
@@ -41,9 +41,15 @@ pub(crate) fn words(header: &Header, meta: &Meta) -> String {
 pub(crate) fn to_json(header: &Header, meta: &Meta) -> Value {
     let known = |id: u32| (id != UNKNOWN_ID).then_some(id);
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let details: Map<String, Value> = meta
+        .details
+        .iter()
+        .map(|(name, detail)| (name.to_string(), detail.as_str().into()))
+        .collect();
     json!({
         "uid": known(header.uid), "user": user_name(header.uid), "gid": known(header.gid), "pid": known(header.pid),
         "comm": text(&header.comm()), "unit": text(&meta.unit), "remote": text(&meta.remote), "address": text(&meta.address),
+        "details": details,
     })
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use nonnet_engine::Entropy;
 use nonnet_rpc::{Listeners, Remote};
-use nonnet_store::OpenError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock::Clock;
 use crate::databases::{self, Loaded};
 use crate::logging::{Logging, Spec};
 use crate::roster::StateOrder;
@@ -159,9 +159,12 @@ fn load(path: &Path) -> Result<Loaded, String> {
             plain(&cause)
         ));
     }
-    databases::load_existing(path, &mut Entropy::new(seed)).map_err(|error| match error {
-        OpenError::Missing { path } => format!("ovsdb error: {}: it is empty", path.display()),
-        other => format!("ovsdb error: {other}"),
+    databases::load_existing(path, Clock::new(), &mut Entropy::new(seed)).map_err(|error| {
+        if databases::is_missing(&error) {
+            format!("ovsdb error: {}: it is empty", path.display())
+        } else {
+            format!("ovsdb error: {error:#}")
+        }
     })
 }
 

@@ -2,6 +2,8 @@
 
 pub(crate) mod apply;
 pub(crate) mod diff;
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod monitor;
 pub(crate) mod query;
