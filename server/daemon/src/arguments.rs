@@ -1,5 +1,6 @@
 //! The command line of `nonnetd`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
@@ -10,6 +11,7 @@ use nonnet_gateway::{Access, Address};
 ///
 /// Serves OVSDB (RFC 7047) to any client, and makes the rows of the database OpNonNet come true in the kernel.
 /// Without arguments: nonnet.db in the current directory, made where there is none, and the socket nonnet.db.sock beside it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Clone, Debug, Parser)]
 #[command(name = "nonnetd", version, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -49,9 +51,45 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "http")]
     pub(crate) gateway_write: bool,
 
+    /// Where ovs-appctl reaches the server; without SOCKET, nonnetd.PID.ctl in $OVS_RUNDIR or here.
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = "$OVS_RUNDIR/nonnetd.PID.ctl")]
+    pub(crate) unixctl: Option<PathBuf>,
+
+    /// Runs in the background; returns once all files are read and every remote listens.
+    #[arg(long)]
+    pub(crate) detach: bool,
+
+    /// With --detach, stays in the current directory.
+    #[arg(long)]
+    pub(crate) no_chdir: bool,
+
+    /// Set in the process that --detach starts.
+    #[arg(long, hide = true)]
+    pub(crate) in_background: bool,
+
+    /// Writes the process id to FILE and locks it; without FILE, nonnetd.pid in $OVS_RUNDIR or here.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "$OVS_RUNDIR/nonnetd.pid")]
+    pub(crate) pidfile: Option<PathBuf>,
+
+    /// Starts even where the process that --pidfile names is alive.
+    #[arg(long)]
+    pub(crate) overwrite_pidfile: bool,
+
+    /// Runs a shell command once every remote listens, and ends with its exit status.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) run: Option<String>,
+
+    /// Logs to FILE too; without FILE, to nonnetd.log in $OVS_LOGDIR or here. SIGHUP opens it anew.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "$OVS_LOGDIR/nonnetd.log")]
+    pub(crate) log_file: Option<PathBuf>,
+
     /// Says more (twice: everything) on standard error. The environment variable NONNET_LOG does it by module.
-    #[arg(short, long, action = clap::ArgAction::Count)]
+    #[arg(short, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+
+    /// What is logged where: [MODULE:][DESTINATION:]LEVEL with console or file, and off, err, warn, info or dbg; also as -vSPEC.
+    #[arg(long = "verbose", value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "dbg")]
+    pub(crate) levels: Vec<String>,
 }
 
 /// When a commit reaches the disk.
@@ -86,6 +124,67 @@ pub(crate) enum HealArgument {
 }
 
 impl Arguments {
+    /// The command line of this process; ends it where that is wrong.
+    pub(crate) fn of_this_process() -> Self {
+        Self::parse_from(std::env::args_os().map(spell_out))
+    }
+
+    /// Makes every path independent of the working directory, and names those that have a default.
+    ///
+    /// # Errors
+    /// Where there is no working directory.
+    pub(crate) fn settle(&mut self) -> std::io::Result<()> {
+        let here = std::env::current_dir()?;
+        let directory = |variable| directory_in(variable).map_or_else(|| here.clone(), |named| here.join(named));
+        let (run, log) = (directory("OVS_RUNDIR"), directory("OVS_LOGDIR"));
+        let own_socket = format!("nonnetd.{}.ctl", std::process::id());
+        let place = |given: &mut Option<PathBuf>, base: &Path| {
+            let Some(path) = given else {
+                return;
+            };
+            *path = if let Ok(default) = path.strip_prefix("$OVS_LOGDIR") {
+                log.join(default)
+            } else if path.ends_with("nonnetd.PID.ctl") {
+                run.join(&own_socket)
+            } else if let Ok(default) = path.strip_prefix("$OVS_RUNDIR") {
+                run.join(default)
+            } else {
+                base.join(&*path)
+            };
+        };
+        place(&mut self.unixctl, &run);
+        place(&mut self.pidfile, &run);
+        // A log file that is named is found from here, as by ovsdb-server.
+        place(&mut self.log_file, &here);
+        if self.changes_directory() {
+            for database in &mut self.databases {
+                *database = here.join(&*database);
+            }
+            for remote in &mut self.remotes {
+                if let Some(path) = remote.strip_prefix("punix:").filter(|path| !path.is_empty()) {
+                    *remote = format!("punix:{}", here.join(path).display());
+                }
+            }
+            let http = self.http.as_ref().map(ToString::to_string);
+            if let Some(path) = http.as_deref().and_then(|address| address.strip_prefix("unix:")) {
+                self.http = format!("unix:{}", here.join(path).display()).parse().ok();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the server leaves the working directory once it serves.
+    pub(crate) fn changes_directory(&self) -> bool {
+        self.detach && !self.no_chdir
+    }
+
+    /// The socket beside the first database, where no remote is given.
+    pub(crate) fn default_socket(&self) -> Option<PathBuf> {
+        let database = self.databases.first().map_or(Path::new("nonnet.db"), PathBuf::as_path);
+        let socket = PathBuf::from(format!("{}.sock", database.display()));
+        self.remotes.is_empty().then_some(socket)
+    }
+
     /// What clients of `--http` may do.
     pub(crate) fn access(&self) -> Access {
         if self.gateway_write {
@@ -97,10 +196,25 @@ impl Arguments {
 
     /// The remotes in OVS syntax: those given, or the socket beside the first database.
     pub(crate) fn remotes(&self) -> Vec<String> {
-        if !self.remotes.is_empty() {
-            return self.remotes.clone();
+        match self.default_socket() {
+            Some(socket) => vec![format!("punix:{}", socket.display())],
+            None => self.remotes.clone(),
         }
-        let database = self.databases.first().map_or(Path::new("nonnet.db"), PathBuf::as_path);
-        vec![format!("punix:{}.sock", database.display())]
     }
+}
+
+/// `-vSPEC`, which ovsdb-server has besides `-v`, as `--verbose=SPEC`.
+fn spell_out(argument: OsString) -> OsString {
+    let spec = argument.to_str().and_then(|text| text.strip_prefix("-v"));
+    match spec.filter(|spec| spec.contains(|letter| letter != 'v')) {
+        Some(spec) => format!("--verbose={}", spec.trim_start_matches('=')).into(),
+        None => argument,
+    }
+}
+
+/// A directory that the environment names.
+fn directory_in(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }

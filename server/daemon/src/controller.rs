@@ -39,6 +39,11 @@ pub(crate) fn hook_for(schema: &DatabaseSchema) -> Option<Box<dyn CommitHook>> {
     }
 }
 
+/// Whether the rows of a database of that name are a host's networks.
+pub(crate) fn is_followed(name: &str) -> bool {
+    name == DATABASE
+}
+
 /// What starting the controller gives.
 pub(crate) struct Started {
     /// The state thread's link to the task; None where the kernel is left alone.

@@ -36,6 +36,22 @@ pub(crate) fn load(
     clock: Clock,
     entropy: &mut Entropy,
 ) -> anyhow::Result<Loaded> {
+    match load_existing(path, clock, entropy) {
+        Err(error) if is_missing(&error) => {
+            create(path, schema_path, clock, entropy)?;
+            load_existing(path, clock, entropy)
+        }
+        loaded => loaded,
+    }
+}
+
+/// True where an error says that there is no file, or that it is empty.
+pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(OpenError::Missing { .. }))
+}
+
+/// Opens the file, converting one of ovsdb-server first.
+pub(crate) fn load_existing(path: &Path, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<Loaded> {
     let started = Instant::now();
     if let Ok(metadata) = std::fs::metadata(path) {
         info!("{}: reading and checking {} KiB", path.display(), metadata.len() / 1024);
@@ -43,13 +59,6 @@ pub(crate) fn load(
     if ovsdb_file::is_ovsdb_file(path).unwrap_or(false) {
         convert(path, clock, entropy)?;
     }
-    let opened = match nonnet_store::open(path) {
-        Err(OpenError::Missing { .. }) => {
-            create(path, schema_path, clock, entropy)?;
-            nonnet_store::open(path)
-        }
-        opened => opened,
-    };
     let Opened {
         log,
         schema,
@@ -57,7 +66,7 @@ pub(crate) fn load(
         chain,
         verified,
         replayed,
-    } = opened?;
+    } = nonnet_store::open(path)?;
     let count = rows.len();
     let mut database = Database::new(Arc::new(schema), entropy.uuid().as_u64_pair().0);
     for row in rows {

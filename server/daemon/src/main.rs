@@ -7,37 +7,49 @@ mod arguments;
 mod clock;
 mod controller;
 mod databases;
+mod detach;
+mod logging;
 mod network;
 mod past;
+mod pid_file;
 mod reconcile;
 mod report;
+mod roster;
+mod short_link;
 mod state;
 mod storage;
+mod unixctl;
 
-use std::collections::HashMap;
-use std::io::IsTerminal as _;
-use std::process::ExitCode;
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::Parser as _;
 use nonnet_engine::Entropy;
 use nonnet_gateway::Gateway;
 use nonnet_rpc::{Listeners, Remote, inbound_channel};
 use nonnet_sessions::{Event, Server};
 use nonnet_store::{Durability, OpenError};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
 
 use crate::arguments::{Arguments, DurabilityArgument};
 use crate::clock::Clock;
 use crate::databases::Loaded;
+use crate::logging::{Logging, Spec};
 use crate::past::PastReads;
+use crate::pid_file::PidFile;
+use crate::roster::{Roster, StateOrder};
+use crate::short_link::ShortLink;
 use crate::state::{Sources, State};
 use crate::storage::{Completed, Storage};
+use crate::unixctl::{Operator, Unixctl, Verdict};
 
 /// The exit status where a file's content is wrong (`EX_DATAERR`, sysexits.h).
 const EXIT_DAMAGED: u8 = 65;
@@ -48,41 +60,69 @@ const STATE_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// How long sessions may take to read their last replies.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
+/// Orders for the state that wait for their turn.
+const STATE_ORDERS_QUEUED_MAX: usize = 32;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    start_log(arguments.verbose);
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(cause) => {
-            error!("{cause:#}");
-            let damaged = matches!(cause.downcast_ref(), Some(OpenError::Damaged { .. }));
-            if damaged {
-                ExitCode::from(EXIT_DAMAGED)
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-    }
-}
-
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => "info",
-        1 => "debug",
-        _ => "trace",
+    let mut arguments = Arguments::of_this_process();
+    let ended = if arguments.detach && !arguments.in_background {
+        detach::run_in_background()
+    } else {
+        run_here(&mut arguments)
     };
-    let filter = EnvFilter::try_from_env("NONNET_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        // A log that cannot be written, on a full disk say, is no reason to stop; the default would panic.
-        .log_internal_errors(false)
-        .init();
+    ended.unwrap_or_else(|cause| {
+        // Before the log is started there is nothing but standard error.
+        if tracing::dispatcher::has_been_set() {
+            error!("{cause:#}");
+        } else {
+            eprintln!("nonnetd: {cause:#}");
+        }
+        let damaged = matches!(cause.downcast_ref(), Some(OpenError::Damaged { .. }));
+        if damaged {
+            ExitCode::from(EXIT_DAMAGED)
+        } else {
+            ExitCode::FAILURE
+        }
+    })
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// Serves in this process.
+fn run_here(arguments: &mut Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.in_background {
+        detach::leave_session();
+    }
+    arguments.settle().context("where this process is")?;
+    let logging = Arc::new(start_log(arguments)?);
+    let pid_file = match &arguments.pidfile {
+        Some(path) => Some(PidFile::make(path, arguments.overwrite_pidfile)?),
+        None => None,
+    };
+    let ended = run(arguments, logging);
+    drop(pid_file);
+    ended
+}
+
+/// Starts the log; modules that only ovsdb-server has are passed over.
+fn start_log(arguments: &Arguments) -> anyhow::Result<Logging> {
+    let (specs, unknown): (Vec<_>, Vec<_>) = arguments
+        .levels
+        .iter()
+        .map(|spec| Spec::parse(spec))
+        .partition(Result::is_ok);
+    let mut specs: Vec<Spec> = specs.into_iter().flatten().collect();
+    if arguments.in_background {
+        // Whoever waits for the server to serve wants to read only what is wrong.
+        specs.insert(0, Spec::warnings_on_console());
+    }
+    let path = arguments.log_file.as_deref();
+    let logging = Logging::start(arguments.verbose, &specs, path)?;
+    for error in unknown.into_iter().filter_map(Result::err) {
+        info!("{error}");
+    }
+    Ok(logging)
+}
+
+fn run(arguments: &Arguments, logging: Arc<Logging>) -> anyhow::Result<ExitCode> {
     let remotes: Vec<Remote> = arguments
         .remotes()
         .iter()
@@ -101,7 +141,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .stack_size(STATE_STACK_BYTES);
     let thread = builder.spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(serve(&arguments, remotes, clock, loaded, server, entropy))
+        runtime.block_on(serve(&arguments, logging, remotes, clock, loaded, server, entropy))
     })?;
     thread.join().unwrap_or_else(|_| bail!("the state thread panicked"))
 }
@@ -115,47 +155,52 @@ fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyho
         .collect()
 }
 
-/// Serves until a signal comes. Sessions and state share one thread, so that a request costs no switch between threads; what takes long
-/// (the log, the kernel, large texts) has threads of its own.
+/// Serves until a signal or an order to end comes. Sessions and state share one thread, so that a request costs no switch between
+/// threads; what takes long (the log, the kernel, large texts) has threads of its own.
 async fn serve(
     arguments: &Arguments,
+    logging: Arc<Logging>,
     remotes: Vec<Remote>,
     clock: Clock,
     loaded: Vec<Loaded>,
     server: Server,
     entropy: Entropy,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ExitCode> {
     // From here on a signal means a clean stop.
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let signals = Signals::new()?;
     let (inbound_sender, inbound) = inbound_channel();
     let mut listeners = Listeners::new(inbound_sender);
     let mut listening = Vec::new();
     for remote in remotes {
         listening.push(listeners.start(remote)?.remote.to_string());
     }
+    let short_link = arguments.default_socket().and_then(|socket| ShortLink::make(&socket));
     let mut gateway = start_gateway(arguments, &listeners)?;
     let databases: Vec<String> = loaded.iter().map(Loaded::to_string).collect();
     let (state, completions, past) = start_state(arguments, clock, loaded, server, entropy)?;
     let (stop, stopped) = oneshot::channel();
+    let (state_orders, orders) = mpsc::channel(STATE_ORDERS_QUEUED_MAX);
     let sources = Sources {
         inbound,
         completions,
         past,
+        orders,
         stop: stopped,
     };
     let mut running = tokio::spawn(state.run(sources));
+    let mut unixctl = start_unixctl(arguments)?;
     info!(
         "{} ready at {}; {}",
         databases.join(", "),
         listening.join(", "),
         next_step(&listening)
     );
-    tokio::select! {
-        _ = interrupt.recv() => info!("stopping on SIGINT"),
-        _ = terminate.recv() => info!("stopping on SIGTERM"),
-        ended = &mut running => return ended.context("the state's task has ended"),
-    }
+    let child = become_ready(arguments, &logging)?;
+    let mut operator = operator(listeners, logging, state_orders);
+    let ended = until_end(signals, &mut unixctl, &mut operator, child, &mut running).await?;
+    let mut listeners = operator.listeners;
     listeners.stop_accepting();
+    drop(short_link);
     if let Some(gateway) = &mut gateway {
         gateway.stop_accepting();
     }
@@ -166,8 +211,119 @@ async fn serve(
     if let Some(gateway) = gateway {
         gateway.stop(STOP_GRACE).await;
     }
+    if let Some(unixctl) = unixctl {
+        unixctl.stop().await;
+    }
     info!("stopped");
-    Ok(())
+    Ok(ended)
+}
+
+/// The signals that the server answers to.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+fn operator(listeners: Listeners, logging: Arc<Logging>, state: mpsc::Sender<StateOrder>) -> Operator {
+    Operator {
+        listeners,
+        logging,
+        state,
+    }
+}
+
+/// Does what signals and the control socket ask for, until one of them, or the end of the command of `--run`, ends the server. Gives the
+/// exit status.
+async fn until_end(
+    mut signals: Signals,
+    unixctl: &mut Option<Unixctl>,
+    operator: &mut Operator,
+    mut child: Option<Child>,
+    running: &mut JoinHandle<()>,
+) -> anyhow::Result<ExitCode> {
+    loop {
+        tokio::select! {
+            _ = signals.interrupt.recv() => info!("stopping on SIGINT"),
+            _ = signals.terminate.recv() => info!("stopping on SIGTERM"),
+            _ = signals.hangup.recv() => {
+                if let Err(cause) = operator.logging.reopen() {
+                    warn!("the log file cannot be opened anew: {cause}");
+                }
+                continue;
+            }
+            Some(asked) = next_order(unixctl.as_mut()) => {
+                if operator.carry_out(asked).await == Verdict::GoOn {
+                    continue;
+                }
+                info!("stopping on the order of the control socket");
+            }
+            status = end_of(child.as_mut()) => {
+                let status = status.context("the command of --run")?;
+                info!("stopping, since the command of --run has ended: {status}");
+                return Ok(exit_code(status));
+            }
+            ended = &mut *running => {
+                ended.context("the state's task")?;
+                bail!("the state's task has ended");
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+}
+
+/// Lets go of who started the server, and starts the command of `--run`.
+fn become_ready(arguments: &Arguments, logging: &Logging) -> anyhow::Result<Option<Child>> {
+    if arguments.in_background {
+        if arguments.changes_directory() {
+            std::env::set_current_dir("/").context("go to /")?;
+        }
+        logging.leave_console();
+        detach::tell_ready().context("say that the server is ready")?;
+    }
+    let Some(command) = &arguments.run else {
+        return Ok(None);
+    };
+    let child = Command::new("/bin/sh").arg("-c").arg(command).spawn();
+    Ok(Some(child.with_context(|| format!("run {command}"))?))
+}
+
+fn start_unixctl(arguments: &Arguments) -> anyhow::Result<Option<Unixctl>> {
+    match &arguments.unixctl {
+        Some(path) => Ok(Some(Unixctl::start(path)?)),
+        None => Ok(None),
+    }
+}
+
+async fn next_order(unixctl: Option<&mut Unixctl>) -> Option<unixctl::Asked> {
+    match unixctl {
+        Some(unixctl) => unixctl.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn end_of(child: Option<&mut Child>) -> std::io::Result<ExitStatus> {
+    match child {
+        Some(child) => child.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A command's status as a shell gives it.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// Puts the databases under the server, starts their writers and the network controller.
@@ -183,7 +339,8 @@ fn start_state(
         DurabilityArgument::OnRequest => Durability::OnRequest,
     };
     let (completion_sender, completions) = mpsc::unbounded_channel();
-    let (mut storages, mut places, mut ids) = (Vec::new(), HashMap::new(), HashMap::new());
+    let (mut storages, mut places, mut ids) = (BTreeMap::new(), HashMap::new(), HashMap::new());
+    let mut files = HashMap::new();
     let (mut past_reads, past) = PastReads::new();
     for (place, loaded) in loaded.into_iter().enumerate() {
         let name = loaded.database.schema().name.clone();
@@ -191,21 +348,26 @@ fn start_state(
         past_reads.add(name.clone(), loaded.log.path().to_owned());
         let hook = controller::hook_for(loaded.database.schema());
         server.add_database(loaded.database, loaded.chain, hook, clock.now())?;
-        storages.push(Storage::start(
-            place,
-            Box::new(loaded.log),
-            durability,
-            completion_sender.clone(),
-        )?);
+        files.insert(name.clone(), roster::resolved(&loaded.path));
+        let storage = Storage::start(place, Box::new(loaded.log), durability, completion_sender.clone())?;
+        storages.insert(place, storage);
         places.insert(name, place);
     }
     let started = controller::start(arguments, &mut server, &ids, clock, &mut entropy)?;
     let (sessions, fresh) = (HashMap::new(), HashMap::new());
+    let roster = Roster {
+        arguments: arguments.clone(),
+        durability,
+        completions: completion_sender,
+        files,
+        next_place: storages.len(),
+    };
     let mut state = State {
         server,
         clock,
         storages,
         places,
+        roster,
         network: started.link,
         sessions,
         past_reads,

@@ -41,6 +41,11 @@ impl PastReads {
         self.paths.insert(database, path);
     }
 
+    /// Takes a database out; reads that have begun go on.
+    pub(crate) fn remove(&mut self, database: &str) {
+        self.paths.remove(database);
+    }
+
     /// Reads what has changed in a database since a transaction.
     pub(crate) fn start(&self, database: EcoString, id: Uuid) {
         let (path, answers, slots) = (

@@ -36,7 +36,7 @@ impl Reconciling {
         Ok(())
     }
 
-    /// Runs until the server has stopped. What is in the kernel stays there.
+    /// Runs until the server has stopped or serves the database no longer. What is in the kernel stays there.
     async fn run(mut self) {
         let mut unsent = Reports::default();
         let reports = self.reports.clone();
@@ -64,6 +64,8 @@ impl Reconciling {
                     None => return,
                 },
                 () = tokio::time::sleep(until_due) => Input::Tick,
+                // The database is not served any more.
+                () = reports.closed() => return,
             };
             self.handle(input, &mut unsent);
         }

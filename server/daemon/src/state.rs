@@ -1,6 +1,6 @@
 //! The one thread that owns all state: it takes events in batches, and carries out what the sessions ask for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use nonnet_chain::Record;
 use nonnet_engine::Transaction;
 use nonnet_rpc::{Inbound, InboundReceiver, Outbox, Payload, Weight};
 use nonnet_sessions::{Command, Event, Outgoing, Server, SessionId};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::network::NetworkLink;
 use crate::past::PastReads;
 use crate::report::Reports;
+use crate::roster::{Roster, StateOrder};
 use crate::storage::{Completed, Storage, Verdict};
 
 /// Events taken at once; what they commit is stored as one group.
@@ -32,9 +33,10 @@ const EXIT_WRITE_UNKNOWN: i32 = 74;
 pub(crate) struct State {
     pub(crate) server: Server,
     pub(crate) clock: Clock,
-    pub(crate) storages: Vec<Storage>,
+    pub(crate) storages: BTreeMap<usize, Storage>,
     /// The databases by name, as places in `storages`.
     pub(crate) places: HashMap<EcoString, usize>,
+    pub(crate) roster: Roster,
     pub(crate) network: Option<NetworkLink>,
     pub(crate) sessions: HashMap<SessionId, Outbox>,
     pub(crate) past_reads: PastReads,
@@ -55,6 +57,7 @@ pub(crate) struct Sources {
     pub(crate) completions: UnboundedReceiver<Completed>,
     /// What was read from the logs.
     pub(crate) past: UnboundedReceiver<Event>,
+    pub(crate) orders: mpsc::Receiver<StateOrder>,
     pub(crate) stop: oneshot::Receiver<()>,
 }
 
@@ -77,6 +80,7 @@ impl State {
                 Some(completed) = sources.completions.recv() => self.completed(completed),
                 Some(event) = sources.past.recv() => self.handle(event),
                 Some(reports) = next_reports(self.network.as_mut()) => self.report(reports),
+                Some(order) = sources.orders.recv() => self.obey(order, &mut sources.completions).await,
                 () = until_deadline, if deadline.is_some() => self.handle(Event::Tick),
                 _ = &mut sources.stop => break,
             }
@@ -177,13 +181,13 @@ impl State {
 
     pub(crate) fn append_fresh(&mut self) {
         for (place, fresh) in self.fresh.drain() {
-            if let Some(storage) = self.storages.get_mut(place) {
+            if let Some(storage) = self.storages.get_mut(&place) {
                 storage.append(fresh.records, fresh.durable);
             }
         }
     }
 
-    fn completed(&mut self, completed: Completed) {
+    pub(crate) fn completed(&mut self, completed: Completed) {
         // The records in hand come after those that are reported on; a failure must find all of them on their way.
         self.append_fresh();
         let Completed {
@@ -192,7 +196,7 @@ impl State {
         } = completed;
         let Some(verdict) = self
             .storages
-            .get_mut(place)
+            .get_mut(&place)
             .map(|storage| storage.completed(completion))
         else {
             return;
@@ -246,7 +250,7 @@ impl State {
     async fn stop(mut self, mut completions: UnboundedReceiver<Completed>) {
         self.append_fresh();
         let drained = tokio::time::timeout(STOP_STORE_DELAY, async {
-            while self.storages.iter().any(Storage::is_busy) {
+            while self.storages.values().any(Storage::is_busy) {
                 let Some(completed) = completions.recv().await else {
                     break;
                 };
@@ -263,7 +267,7 @@ impl State {
             outbox.close_after_flush();
         }
         let storages = self.storages;
-        let closed = tokio::task::spawn_blocking(|| storages.into_iter().for_each(Storage::stop));
+        let closed = tokio::task::spawn_blocking(|| storages.into_values().for_each(Storage::stop));
         if closed.await.is_err() {
             error!("the files were not closed cleanly");
         }

@@ -74,6 +74,18 @@ struct Running {
     file: Option<SocketFile>,
 }
 
+impl Running {
+    fn end(self) {
+        self.accepting.abort();
+        if let Some(file) = &self.file
+            && let Err(cause) = file.remove()
+            && cause.kind() != io::ErrorKind::NotFound
+        {
+            warn!(remote = %self.listening.remote, %cause, "the socket's file was not removed");
+        }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         self.accepting.abort();
@@ -150,6 +162,19 @@ impl Listeners {
         self.running.iter().map(|running| running.listening.clone()).collect()
     }
 
+    /// Stops accepting on one remote and removes its socket's file; its sessions go on. False where it is not being listened on.
+    pub fn stop_remote(&mut self, remote: &Remote) -> bool {
+        let found = self
+            .running
+            .iter()
+            .position(|running| running.listening.remote == *remote);
+        let Some(running) = found.map(|at| self.running.remove(at)) else {
+            return false;
+        };
+        running.end();
+        true
+    }
+
     /// How many sessions are open, those included that are just being closed.
     pub fn sessions(&self) -> usize {
         self.sessions_max as usize - self.places.available_permits()
@@ -158,15 +183,7 @@ impl Listeners {
     /// Stops accepting and removes the sockets' files; sessions go on.
     pub fn stop_accepting(&mut self) {
         self.common.stopping.store(true, Ordering::Relaxed);
-        for running in self.running.drain(..) {
-            running.accepting.abort();
-            if let Some(file) = &running.file
-                && let Err(cause) = file.remove()
-                && cause.kind() != io::ErrorKind::NotFound
-            {
-                warn!(remote = %running.listening.remote, %cause, "the socket's file was not removed");
-            }
-        }
+        self.running.drain(..).for_each(Running::end);
     }
 
     /// Stops accepting, writes out what is queued for each session, and ends them all; after the given grace by force.
@@ -197,8 +214,12 @@ impl Listeners {
 /// Says the port the kernel chose; scripts wait for these words (ovsdb-server's `socket_util`).
 fn log_port(asked: SocketAddr, port: u16) {
     match asked {
-        SocketAddr::V4(address) => info!("{}:{}: listening on port {port}", address.port(), address.ip()),
-        SocketAddr::V6(address) => info!("{}:[{}]: listening on port {port}", address.port(), address.ip()),
+        SocketAddr::V4(address) => {
+            info!(target: "socket_util", "{}:{}: listening on port {port}", address.port(), address.ip());
+        }
+        SocketAddr::V6(address) => {
+            info!(target: "socket_util", "{}:[{}]: listening on port {port}", address.port(), address.ip());
+        }
     }
 }
 

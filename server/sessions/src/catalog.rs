@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ecow::EcoString;
-use nonnet_engine::{ChangeSet, Database, Entropy, Transaction, commit};
+use nonnet_engine::{ChangeSet, Database, Entropy, Row, Transaction, commit};
 use nonnet_schema::{DatabaseSchema, Datum, OvsdbError, SERVER_SCHEMA, SchemaTextError, TableIndex};
 
 /// The name of the database that lists the databases.
@@ -42,6 +42,22 @@ pub(crate) fn add_database(
     let fields = row_of(catalog.schema(), table, added);
     let uuid = transaction.new_uuid();
     transaction.insert(table, uuid, fields);
+    commit(transaction)
+}
+
+/// The change that takes the row of a database out.
+pub(crate) fn remove_database(catalog: &Database, name: &str, entropy: &mut Entropy) -> Result<ChangeSet, OvsdbError> {
+    let schema = catalog.schema();
+    let Some(table) = schema.table_index("Database") else {
+        return Ok(ChangeSet::default());
+    };
+    let column = schema.table(table).column_index("name");
+    let mut transaction = Transaction::new(catalog, entropy);
+    let of_name = |row: &Row| column.is_some_and(|column| row.get(column).as_str() == Some(name));
+    let row = transaction.rows(table).find(|row| of_name(row)).map(|row| row.uuid());
+    if let Some(row) = row {
+        transaction.delete(table, row);
+    }
     commit(transaction)
 }
 

@@ -12,13 +12,17 @@ mod method;
 mod monitor;
 mod now;
 mod peer;
+mod roster;
 mod served;
 mod server;
 mod session;
+mod usage;
 
 pub use catalog::StartError;
 pub use command::{Command, Event, Outgoing};
 pub use history::Logged;
 pub use now::Now;
 pub use peer::{Credentials, Peer, SessionId};
+pub use roster::RemoveError;
 pub use server::Server;
+pub use usage::Usage;

@@ -262,7 +262,9 @@ impl Server {
         for changes in &undone {
             self.merge_into_congested(database, changes);
         }
-        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        let mut ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        // The same events give the same commands, in the same order.
+        ids.sort_unstable();
         for id in ids {
             let sound = self
                 .sessions

@@ -1,0 +1,186 @@
+//! Orders to the state from whoever operates the server: databases come and go, sessions are closed, figures are asked for.
+//!
+//! The texts of errors are those of ovsdb-server's commands.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use ecow::EcoString;
+use nonnet_engine::Entropy;
+use nonnet_sessions::{RemoveError, StartError, Usage};
+use nonnet_store::Durability;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::arguments::Arguments;
+use crate::controller;
+use crate::databases::Loaded;
+use crate::state::State;
+use crate::storage::{Completed, Storage};
+
+/// What is asked of the state. An answer that nobody waits for any more is dropped.
+pub(crate) enum StateOrder {
+    /// The names of all databases.
+    Names(oneshot::Sender<Vec<EcoString>>),
+    /// What is held, and how many bytes wait for clients to read them.
+    Usage(oneshot::Sender<(Usage, usize)>),
+    /// Whether the file is served already.
+    IsOpen(PathBuf, oneshot::Sender<bool>),
+    /// Serve a database more.
+    Serve(Box<Loaded>, oneshot::Sender<Result<(), String>>),
+    /// Serve a database no longer, and close its file.
+    Remove(EcoString, oneshot::Sender<Result<(), String>>),
+    /// Close the sessions of a remote; None for all.
+    CloseSessions(Option<String>),
+}
+
+/// What the state needs to take databases in while it runs.
+pub(crate) struct Roster {
+    pub(crate) arguments: Arguments,
+    pub(crate) durability: Durability,
+    /// For the writers.
+    pub(crate) completions: UnboundedSender<Completed>,
+    /// The files, by database.
+    pub(crate) files: HashMap<EcoString, PathBuf>,
+    /// The next place of a database; none is given twice.
+    pub(crate) next_place: usize,
+}
+
+impl State {
+    /// Does what is asked; it waits only for a disk that is behind when a database is removed.
+    pub(crate) async fn obey(&mut self, order: StateOrder, completions: &mut UnboundedReceiver<Completed>) {
+        match order {
+            StateOrder::Names(reply) => {
+                let _ = reply.send(self.server.database_names().cloned().collect());
+            }
+            StateOrder::Usage(reply) => {
+                let backlog = self.sessions.values().map(nonnet_rpc::Outbox::backlog_bytes).sum();
+                let _ = reply.send((self.server.usage(), backlog));
+            }
+            StateOrder::IsOpen(path, reply) => {
+                let _ = reply.send(self.roster.files.values().any(|file| *file == resolved(&path)));
+            }
+            StateOrder::Serve(loaded, reply) => {
+                let _ = reply.send(self.serve(*loaded));
+            }
+            StateOrder::Remove(name, reply) => self.remove(&name, reply, completions).await,
+            StateOrder::CloseSessions(remote) => {
+                for session in self.server.sessions_at(remote.as_deref()) {
+                    if let Some(outbox) = self.sessions.get(&session) {
+                        outbox.close_after_flush();
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, loaded: Loaded) -> Result<(), String> {
+        let shown = loaded.path.display().to_string();
+        let (name, id) = (loaded.database.schema().name.clone(), loaded.chain.db_id());
+        let file = loaded.log.path().to_owned();
+        let hook = controller::hook_for(loaded.database.schema());
+        let place = self.roster.next_place;
+        let served = self
+            .server
+            .serve_database(loaded.database, loaded.chain, hook, self.clock.now());
+        let commands = served.map_err(|error| match error {
+            StartError::DuplicateName(_) => format!("ovsdb error: {shown}: duplicate database name"),
+            other => format!("ovsdb error: {shown}: {other}"),
+        })?;
+        let (log, durability, completions) = (
+            Box::new(loaded.log),
+            self.roster.durability,
+            self.roster.completions.clone(),
+        );
+        match Storage::start(place, log, durability, completions) {
+            Ok(storage) => self.storages.insert(place, storage),
+            Err(cause) => {
+                // What cannot be written is not served after all.
+                if let Ok(commands) = self.server.remove_database(&name, self.clock.now()) {
+                    self.carry_out(commands);
+                }
+                return Err(format!("I/O error: {shown}: {cause}"));
+            }
+        };
+        self.roster.next_place += 1;
+        self.places.insert(name.clone(), place);
+        self.past_reads.add(name.clone(), file);
+        self.roster.files.insert(name.clone(), resolved(&loaded.path));
+        self.carry_out(commands);
+        info!("{name} in {shown} is served");
+        self.start_controller(&name, id);
+        Ok(())
+    }
+
+    /// Makes the rows of a database that came true, where it is the one whose rows are networks.
+    fn start_controller(&mut self, name: &EcoString, id: nonnet_schema::Uuid) {
+        let ids = HashMap::from([(name.clone(), id)]);
+        let mut seed = [0; 32];
+        if !controller::is_followed(name) || getrandom::fill(&mut seed).is_err() {
+            return;
+        }
+        let mut entropy = Entropy::new(seed);
+        match controller::start(&self.roster.arguments, &mut self.server, &ids, self.clock, &mut entropy) {
+            Ok(started) => {
+                self.network = started.link;
+                self.carry_out(started.commands);
+            }
+            Err(error) => warn!("{name} is served without effect on the kernel: {error:#}"),
+        }
+    }
+
+    async fn remove(
+        &mut self,
+        name: &EcoString,
+        reply: oneshot::Sender<Result<(), String>>,
+        completions: &mut UnboundedReceiver<Completed>,
+    ) {
+        self.append_fresh();
+        let place = self.places.get(name).copied();
+        while place
+            .and_then(|place| self.storages.get(&place))
+            .is_some_and(Storage::is_busy)
+        {
+            let Some(completed) = completions.recv().await else {
+                break;
+            };
+            self.completed(completed);
+        }
+        let removed = self.server.remove_database(name, self.clock.now());
+        let commands = match removed {
+            Ok(commands) => commands,
+            Err(error) => {
+                let _ = reply.send(Err(remove_error_text(&error)));
+                return;
+            }
+        };
+        if self.network.as_ref().is_some_and(|network| network.follows(name)) {
+            self.network = None;
+        }
+        self.places.remove(name);
+        self.past_reads.remove(name);
+        self.roster.files.remove(name);
+        self.carry_out(commands);
+        info!("{name} is served no longer");
+        let storage = place.and_then(|place| self.storages.remove(&place));
+        tokio::spawn(async move {
+            // Answered once the file is free for others.
+            let _ = tokio::task::spawn_blocking(move || storage.map(Storage::stop)).await;
+            let _ = reply.send(Ok(()));
+        });
+    }
+}
+
+/// The file as it is named whichever way it is spelt.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn remove_error_text(error: &RemoveError) -> String {
+    match error {
+        RemoveError::Unknown(_) => "Failed to find the database.".to_owned(),
+        RemoveError::Reserved(_) => "Cannot remove reserved database.".to_owned(),
+        RemoveError::Catalog(error) => error.to_string(),
+    }
+}

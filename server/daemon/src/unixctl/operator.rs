@@ -1,0 +1,193 @@
+//! Carries out the orders of the control socket.
+//!
+//! What takes long is done in a task of its own, so that no order makes another wait; sessions wait for none.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nonnet_engine::Entropy;
+use nonnet_rpc::{Listeners, Remote};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::databases::{self, Loaded};
+use crate::logging::{Logging, Spec};
+use crate::roster::StateOrder;
+use crate::unixctl::{Answer, Asked, Order, command};
+
+/// What is left to do after an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    GoOn,
+    Exit,
+}
+
+/// What orders are about.
+pub(crate) struct Operator {
+    pub(crate) listeners: Listeners,
+    pub(crate) logging: Arc<Logging>,
+    pub(crate) state: mpsc::Sender<StateOrder>,
+}
+
+impl Operator {
+    /// Carries out one order, or starts to.
+    pub(crate) async fn carry_out(&mut self, asked: Asked) -> Verdict {
+        let answer = match asked.order {
+            Order::Exit => {
+                // Who asked may be gone; the order stands.
+                let _ = asked.reply.send(Ok(String::new()));
+                return Verdict::Exit;
+            }
+            Order::AddRemote(remote) => self.add_remote(&remote),
+            Order::RemoveRemote(remote) => self.remove_remote(&remote).await,
+            Order::ListRemotes => Ok(self.remotes()),
+            Order::Version => Ok(format!("nonnetd {}", env!("CARGO_PKG_VERSION"))),
+            Order::ListCommands => Ok(command::list()),
+            Order::SyncStatus => Ok("state: active".to_owned()),
+            // There are no counters of events.
+            Order::CoverageShow => Ok("0 events never hit".to_owned()),
+            Order::VlogList => Ok(self.logging.list()),
+            Order::VlogSet(specs) => self.set_levels(&specs),
+            Order::VlogReopen => match self.logging.reopen() {
+                Ok(true) => Ok(String::new()),
+                Ok(false) => Err("Logging to file not configured".to_owned()),
+                Err(cause) => Err(cause.to_string()),
+            },
+            order => {
+                let state = self.state.clone();
+                tokio::spawn(async move {
+                    let _ = asked.reply.send(ask_state(order, &state).await);
+                });
+                return Verdict::GoOn;
+            }
+        };
+        let _ = asked.reply.send(answer);
+        Verdict::GoOn
+    }
+
+    fn remotes(&self) -> String {
+        let listening = self.listeners.list();
+        let mut lines: Vec<String> = listening
+            .iter()
+            .map(|listening| format!("{}\n", listening.remote))
+            .collect();
+        lines.sort_unstable();
+        lines.concat()
+    }
+
+    fn add_remote(&mut self, text: &str) -> Answer {
+        let remote: Remote = text.parse().map_err(|error| format!("{error}"))?;
+        if !self.listeners.list().iter().any(|listening| listening.remote == remote) {
+            self.listeners.start(remote).map_err(|error| error.to_string())?;
+        }
+        Ok(String::new())
+    }
+
+    async fn remove_remote(&mut self, text: &str) -> Answer {
+        let remote: Option<Remote> = text.parse().ok();
+        let Some(remote) = remote.filter(|remote| self.listeners.stop_remote(remote)) else {
+            return Err("no such remote".to_owned());
+        };
+        // A state that has ended has no sessions.
+        let _ = self
+            .state
+            .send(StateOrder::CloseSessions(Some(remote.to_string())))
+            .await;
+        Ok(String::new())
+    }
+
+    fn set_levels(&self, specs: &[String]) -> Answer {
+        let specs = if specs.is_empty() { &[String::new()][..] } else { specs };
+        let specs: Result<Vec<Spec>, _> = specs.iter().map(|spec| Spec::parse(spec)).collect();
+        self.logging.set(&specs.map_err(|error| error.to_string())?);
+        Ok(String::new())
+    }
+}
+
+/// An order that is about the state alone.
+async fn ask_state(order: Order, state: &mpsc::Sender<StateOrder>) -> Answer {
+    match order {
+        Order::ListDatabases => {
+            let names = ask(state, StateOrder::Names).await?;
+            Ok(names.join("\n"))
+        }
+        Order::MemoryShow => {
+            let (usage, backlog_bytes) = ask(state, StateOrder::Usage).await?;
+            let counted = tokio::task::spawn_blocking(move || usage.to_line(backlog_bytes)).await;
+            counted.map_err(|error| error.to_string())
+        }
+        Order::AddDatabase(path) => add_database(path, state).await,
+        Order::RemoveDatabase(name) => {
+            let removed = ask(state, |reply| StateOrder::Remove(name.into(), reply)).await?;
+            removed.map(|()| String::new())
+        }
+        Order::Compact(None) => Ok(String::new()),
+        Order::Compact(Some(name)) if name.starts_with('_') => Err("cannot compact built-in databases".to_owned()),
+        Order::Compact(Some(name)) if is_served(&name, state).await? => Ok(String::new()),
+        Order::Compact(Some(_)) => Err("no database by that name".to_owned()),
+        Order::StorageStatus(name) if is_served(&name, state).await? => Ok("status: ok".to_owned()),
+        Order::StorageStatus(_) => Err("Failed to find the database.".to_owned()),
+        Order::Reconnect => {
+            let sent = state.send(StateOrder::CloseSessions(None)).await;
+            sent.map(|()| String::new()).map_err(|_| stopping())
+        }
+        // The operator has carried out all others.
+        other => Err(format!("{other:?} is not about the state")),
+    }
+}
+
+async fn add_database(path: PathBuf, state: &mpsc::Sender<StateOrder>) -> Answer {
+    let shown = path.display().to_string();
+    if ask(state, |reply| StateOrder::IsOpen(path.clone(), reply)).await? {
+        return Err(format!("ovsdb error: {shown}: already open"));
+    }
+    let loaded = tokio::task::spawn_blocking(move || load(&path)).await;
+    let loaded = loaded.map_err(|error| format!("{shown}: {error}"))??;
+    let served = ask(state, |reply| StateOrder::Serve(Box::new(loaded), reply)).await?;
+    served.map(|()| String::new())
+}
+
+fn load(path: &Path) -> Result<Loaded, String> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| error.to_string())?;
+    // The reason that ovsdb-server would give.
+    if let Err(cause) = std::fs::File::open(path) {
+        return Err(format!(
+            "I/O error: {}: open failed ({})",
+            path.display(),
+            plain(&cause)
+        ));
+    }
+    databases::load_existing(path, Clock::new(), &mut Entropy::new(seed)).map_err(|error| {
+        if databases::is_missing(&error) {
+            format!("ovsdb error: {}: it is empty", path.display())
+        } else {
+            format!("ovsdb error: {error:#}")
+        }
+    })
+}
+
+/// The system's words without Rust's number behind them.
+fn plain(cause: &io::Error) -> String {
+    let text = cause.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+async fn is_served(name: &str, state: &mpsc::Sender<StateOrder>) -> Result<bool, String> {
+    let names = ask(state, StateOrder::Names).await?;
+    Ok(names.iter().any(|served| served == name))
+}
+
+async fn ask<T>(
+    state: &mpsc::Sender<StateOrder>,
+    order: impl FnOnce(oneshot::Sender<T>) -> StateOrder,
+) -> Result<T, String> {
+    let (reply, answered) = oneshot::channel();
+    state.send(order(reply)).await.map_err(|_| stopping())?;
+    answered.await.map_err(|_| stopping())
+}
+
+fn stopping() -> String {
+    "the server is stopping".to_owned()
+}
