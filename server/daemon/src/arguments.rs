@@ -87,7 +87,7 @@ pub(crate) struct Arguments {
     #[arg(short, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 
-    /// What is logged where: [MODULE:][DESTINATION:]LEVEL with console or file, and off, err, warn, info or dbg; also as -vSPEC.
+    /// What is logged where: MODULE:DESTINATION:LEVEL, any of the three, with console or file, and off, err, warn, info or dbg; also as -vSPEC.
     #[arg(long = "verbose", value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "dbg")]
     pub(crate) levels: Vec<String>,
 }
