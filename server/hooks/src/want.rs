@@ -3,6 +3,7 @@
 //! Takes wanted objects per owner and answers about namespaces; gives lookups in time proportional to the answer. It must never look at the kernel.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 
 use ecow::EcoString;
 use ipnet::IpNet;
@@ -197,43 +198,39 @@ impl Want {
     }
 
     fn unlink(&mut self, key: &ObjectKey) {
-        let Some(object) = self
-            .claims
-            .get(key)
-            .and_then(|claims| claims.first())
-            .map(|w| &w.object)
-        else {
-            return;
-        };
-        if let Some(users) = object.netns().and_then(|netns| self.users.get_mut(netns)) {
-            users.remove(key);
+        let (netns, on) = self.relations(key);
+        if let Some(netns) = netns {
+            remove_from(&mut self.users, &netns, key);
         }
-        if let Some(dependents) = object.depends_on().and_then(|on| self.dependents.get_mut(&on)) {
-            dependents.remove(key);
-        }
-        let (netns, on) = (object.netns().cloned(), object.depends_on());
-        if let Some(netns) = netns.filter(|n| self.users.get(n).is_some_and(BTreeSet::is_empty)) {
-            self.users.remove(&netns);
-        }
-        if let Some(on) = on.filter(|on| self.dependents.get(on).is_some_and(BTreeSet::is_empty)) {
-            self.dependents.remove(&on);
+        if let Some(on) = on {
+            remove_from(&mut self.dependents, &on, key);
         }
     }
 
     fn link(&mut self, key: &ObjectKey) {
-        let Some(object) = self
-            .claims
-            .get(key)
-            .and_then(|claims| claims.first())
-            .map(|w| &w.object)
-        else {
-            return;
-        };
-        if let Some(netns) = object.netns() {
-            self.users.entry(netns.clone()).or_default().insert(key.clone());
+        let (netns, on) = self.relations(key);
+        if let Some(netns) = netns {
+            self.users.entry(netns).or_default().insert(key.clone());
         }
-        if let Some(on) = object.depends_on() {
+        if let Some(on) = on {
             self.dependents.entry(on).or_default().insert(key.clone());
+        }
+    }
+
+    /// The namespace that the object of this key is in, and the object that it needs.
+    fn relations(&self, key: &ObjectKey) -> (Option<NetnsRef>, Option<ObjectKey>) {
+        let object = self.get(key).map(|wanted| &wanted.object);
+        let netns = object.and_then(|object| object.netns().cloned());
+        (netns, object.and_then(Object::depends_on))
+    }
+}
+
+/// Takes `key` out of the set at `place`; a set that is left empty goes.
+fn remove_from<K: Eq + Hash>(sets: &mut HashMap<K, BTreeSet<ObjectKey>>, place: &K, key: &ObjectKey) {
+    if let Some(set) = sets.get_mut(place) {
+        set.remove(key);
+        if set.is_empty() {
+            sets.remove(place);
         }
     }
 }
