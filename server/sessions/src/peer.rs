@@ -26,4 +26,9 @@ pub struct Peer {
     pub start_ticks: u64,
     /// Whether the remote lets its sessions read only: no operation that writes, no lock.
     pub read_only: bool,
+    /// The role that the remote gives its sessions, which `RBAC_Role` rows restrict (ovsdb-server(7), "Role-Based Access Control");
+    /// empty for no restriction.
+    pub role: EcoString,
+    /// The common name in the certificate that the peer showed; empty where it showed none.
+    pub certificate_name: EcoString,
 }
