@@ -5,6 +5,7 @@
 //! its size alone, so that equal datums are equal in memory.
 
 mod algebra;
+mod convert;
 mod diff;
 
 use std::cmp::Ordering;

@@ -10,6 +10,7 @@
 pub mod body;
 pub mod canonical;
 mod chain;
+mod conversion;
 mod hash;
 mod header;
 mod leaf;
@@ -19,6 +20,7 @@ mod verify;
 
 pub use body::Body;
 pub use chain::{Author, Chain, Credentials, Head, Moment, Record, RecordTooLarge, Request};
+pub use conversion::{StoredSide, converted_rows};
 pub use hash::{RecordHash, row_sum, schema_hash};
 pub use header::{Flags, Header, HeaderError, Kind, UNKNOWN_ID};
 pub use leaf::{ColumnDelta, DatumChange, Meta, MisfitDelta, RowDelta, RowOp};

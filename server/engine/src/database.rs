@@ -18,6 +18,7 @@ pub struct Database {
     schema: Arc<DatabaseSchema>,
     tables: Vec<Table>,
     references: References,
+    hasher: ahash::RandomState,
 }
 
 /// The rows of a database as of one moment, to be read elsewhere.
@@ -31,11 +32,21 @@ impl Database {
     /// An empty database. `hash_seed` keys its hash tables, so that clients cannot choose UUIDs that collide.
     pub fn new(schema: Arc<DatabaseSchema>, hash_seed: u64) -> Self {
         let hasher = ahash::RandomState::with_seeds(hash_seed, hash_seed.rotate_left(17), !hash_seed, 0x6e6f_6e6e_6574);
-        let tables = schema.tables().iter().map(|table| Table::new(table, &hasher)).collect();
+        Self::with_hasher(schema, &hasher)
+    }
+
+    /// An empty database of another schema, with hash tables keyed as these are.
+    pub(crate) fn empty_with(&self, schema: Arc<DatabaseSchema>) -> Self {
+        Self::with_hasher(schema, &self.hasher)
+    }
+
+    fn with_hasher(schema: Arc<DatabaseSchema>, hasher: &ahash::RandomState) -> Self {
+        let tables = schema.tables().iter().map(|table| Table::new(table, hasher)).collect();
         Self {
             schema,
             tables,
-            references: References::new(&hasher),
+            references: References::new(hasher),
+            hasher: hasher.clone(),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod change_set;
 mod check;
+mod convert;
 mod database;
 mod entropy;
 mod execute;
@@ -15,6 +16,7 @@ mod table;
 mod transaction;
 
 pub use change_set::{ChangeSet, RowChange};
+pub use convert::convert;
 pub use database::{Database, Snapshot};
 pub use entropy::Entropy;
 pub use execute::{Commit, Context, OperationResult, Outcome, SelectedRows, commit, execute, write_results};

@@ -21,6 +21,7 @@
 //!
 //! This crate never interprets a transaction, and never deletes or repairs anything that it finds damaged.
 
+mod convert;
 mod faulty;
 mod head_file;
 mod layout;
@@ -36,6 +37,7 @@ mod since;
 mod sqlite;
 mod writer;
 
+pub use convert::{Conversion, ConvertError, convert};
 pub use faulty::{Faulty, InjectedFault};
 pub use layout::{Damage, OpenError};
 pub use limits::{CHECKED_FILE_BYTES_MAX, FORMAT_VERSION, QUEUED_BATCHES_MAX, VERIFIED_RECORDS_MAX};
