@@ -192,6 +192,10 @@ pub enum ErrorKind {
     NoDatabaseName(EcoString),
     #[error("{method} request specifies unknown database {database}")]
     UnknownDatabase { method: EcoString, database: EcoString },
+    #[error(
+        "{method} request specifies database {database} which is not yet available because it has not completed joining its cluster"
+    )]
+    DatabaseNotAvailable { method: EcoString, database: EcoString },
     #[error("transact: duplicate request ID")]
     DuplicateRequestId,
     #[error("{0}")]
@@ -283,6 +287,7 @@ impl ErrorKind {
             K::UnknownFunction(_) => "unknown function",
             K::UnknownMutator(_) => "unknown mutator",
             K::UnknownDatabase { .. } => "unknown database",
+            K::DatabaseNotAvailable { .. } => "database not available",
             K::NotUtf8(_)
             | K::NotAllowed { .. }
             | K::OutOfRange { .. }

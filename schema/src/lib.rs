@@ -17,6 +17,7 @@ mod mutation;
 mod operation;
 mod reader;
 mod schema;
+mod table_updates;
 mod types;
 
 pub use atom::{Atom, AtomicType, NamedUuids, Real, parse_uuid};
@@ -33,5 +34,6 @@ pub use reader::{Kinds, ObjectReader};
 pub use schema::{
     ColumnIndex, ColumnSchema, DatabaseSchema, SchemaTextError, TableIndex, TableSchema, UUID_COLUMN, VERSION_COLUMN,
 };
+pub use table_updates::{RowNews, RowUpdate, TableUpdatesError};
 pub use types::{BaseType, ColumnType, Constraint, Strength, UNLIMITED};
 pub use uuid::Uuid;

@@ -111,7 +111,12 @@ impl Machine {
                     id,
                     logged: None,
                 })?,
-                Command::Finished { .. } | Command::Changed { .. } => {}
+                // No database here is a relay's.
+                Command::Forward { .. }
+                | Command::Withdraw { .. }
+                | Command::Resync { .. }
+                | Command::Finished { .. }
+                | Command::Changed { .. } => {}
             }
         }
         Ok(())

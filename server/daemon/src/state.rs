@@ -160,6 +160,8 @@ impl State {
                     }
                 }
                 Command::ReadSince { database, id } => self.past_reads.start(database, id),
+                // No database is a relay's yet.
+                Command::Forward { .. } | Command::Withdraw { .. } | Command::Resync { .. } => {}
                 Command::Changed {
                     database,
                     changes,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ecow::EcoString;
 use nonnet_chain::Record;
 use nonnet_engine::ChangeSet;
-use nonnet_schema::Uuid;
+use nonnet_schema::{DatabaseSchema, RowUpdate, Uuid};
 use serde_json::Value;
 
 use crate::history::Logged;
@@ -83,6 +83,13 @@ pub enum Event {
         /// What has changed since; None where the log does not tell.
         logged: Option<Logged>,
     },
+    /// Something happened at the source of a relayed database.
+    Source {
+        /// The database.
+        database: EcoString,
+        /// What.
+        news: SourceNews,
+    },
     /// Time has passed: see [`Server::deadline_ms`](crate::Server::deadline_ms).
     Tick,
 }
@@ -123,6 +130,30 @@ pub enum Command {
         /// The transaction: the first half of its record's hash.
         id: Uuid,
     },
+    /// Send a transaction to the source of a relayed database, behind those that it was sent before, and say what it answers. Where there
+    /// is no source now, it waits for one.
+    Forward {
+        /// The database.
+        database: EcoString,
+        /// Names the transaction in [`SourceNews::Answered`]; none is given twice.
+        number: u64,
+        /// The text of the `params` of `transact`.
+        params: String,
+    },
+    /// Nobody waits for the answer to a transaction any more: it is not sent if it was not yet, and cancelled if it was.
+    Withdraw {
+        /// The database.
+        database: EcoString,
+        /// The transaction.
+        number: u64,
+    },
+    /// What a source told does not fit: have everything told anew.
+    Resync {
+        /// The database.
+        database: EcoString,
+        /// What does not fit.
+        reason: String,
+    },
     /// Rows changed: what depends on them follows.
     Changed {
         /// The database.
@@ -132,6 +163,43 @@ pub enum Command {
         /// The sequence number of the database after the change.
         sequence: u64,
     },
+}
+
+/// What happens at the source of a relayed database.
+#[derive(Debug)]
+pub enum SourceNews {
+    /// It has told the whole database; it is connected.
+    Content {
+        /// The database's schema there.
+        schema: Arc<DatabaseSchema>,
+        /// All its rows.
+        rows: Vec<RowUpdate>,
+        /// Its newest transaction; zeros where it tells none.
+        id: Uuid,
+    },
+    /// It is connected again and has told what changed in between.
+    Resumed {
+        /// The rows that changed.
+        rows: Vec<RowUpdate>,
+        /// Its newest transaction.
+        id: Uuid,
+    },
+    /// It tells of changes. Those of a forwarded transaction come before its answer.
+    Update {
+        /// The rows that changed.
+        rows: Vec<RowUpdate>,
+        /// Its newest transaction; zeros where it tells none.
+        id: Uuid,
+    },
+    /// It has answered a forwarded transaction.
+    Answered {
+        /// Which, by [`Command::Forward`].
+        number: u64,
+        /// The result, or the error.
+        answer: Result<Value, Value>,
+    },
+    /// It is gone; what it was sent and has not answered gets the answer `"canceled"` before.
+    Lost,
 }
 
 /// Text for a session.

@@ -34,6 +34,13 @@ pub struct Logged {
     pub past: Arc<Past>,
 }
 
+/// A record, by its place and its transaction id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) sequence: u64,
+    pub(crate) id: Uuid,
+}
+
 /// The newest commits of one database.
 pub(crate) struct History {
     /// The newest record when the process began: what is not stored begins with it.
@@ -62,6 +69,17 @@ struct Entry {
     changes: Arc<ChangeSet>,
 }
 
+impl Position {
+    /// The end of a chain.
+    pub(crate) fn of(chain: &Chain) -> Self {
+        let head = chain.head();
+        Self {
+            sequence: head.seq,
+            id: head.hash.transaction_id(),
+        }
+    }
+}
+
 impl History {
     pub(crate) fn new(schema: &DatabaseSchema, chain: Option<&Chain>, volatile: Vec<TableIndex>) -> Self {
         let begin = chain.map_or(0, |chain| chain.head().seq);
@@ -76,9 +94,24 @@ impl History {
         }
     }
 
-    /// Adds a commit after which `chain` is the end of the chain.
-    pub(crate) fn add(&mut self, schema: &DatabaseSchema, chain: &Chain, is_recorded: bool, changes: &Arc<ChangeSet>) {
-        let head = chain.head();
+    /// The same for a relayed database, which begins with what its source told first, as of the transaction of that id.
+    pub(crate) fn of_relay(schema: &DatabaseSchema, begin: Position) -> Self {
+        Self {
+            begin: begin.sequence,
+            base: begin.sequence,
+            base_id: Some(begin.id).filter(|id| !id.is_nil()),
+            ..Self::new(schema, None, Vec::new())
+        }
+    }
+
+    /// Adds a commit after which `newest` is the newest record.
+    pub(crate) fn add(
+        &mut self,
+        schema: &DatabaseSchema,
+        newest: Position,
+        is_recorded: bool,
+        changes: &Arc<ChangeSet>,
+    ) {
         for change in changes.changes() {
             let (Some(old), Some(new), Some(rows)) = (&change.old, &change.new, self.transient.get_mut(change.table.0))
             else {
@@ -89,13 +122,13 @@ impl History {
             };
             let mut columns = schema.table(change.table).declared_columns();
             if columns.any(|(at, column)| !column.persistent && old.get(at) != new.get(at)) {
-                rows.insert(change.uuid, head.seq);
+                rows.insert(change.uuid, newest.sequence);
             }
         }
         self.rows += changes.changes().len();
         self.entries.push_back(Entry {
-            sequence: head.seq,
-            id: head.hash.transaction_id(),
+            sequence: newest.sequence,
+            id: newest.id,
             is_recorded,
             changes: Arc::clone(changes),
         });

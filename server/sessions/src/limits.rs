@@ -24,3 +24,13 @@ pub const RECENT_ROWS_MAX: usize = 16_384;
 
 /// Transactions that the logs are searched for at the same time; who asks for one more gets everything at once.
 pub const LOG_READS_MAX: usize = 64;
+
+/// Transactions of one relayed database that its source has not answered; one more is refused.
+pub const FORWARDED_MAX: usize = 16_384;
+
+/// Bytes of their texts.
+pub const FORWARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long a relay that has lost its source says that it is connected, in milliseconds: a source that restarts is no reason for clients
+/// to go elsewhere (ovsdb-server's figure).
+pub const RELAY_GRACE_MS: u64 = 30_000;

@@ -1,6 +1,7 @@
 //! The methods of the protocol, by name (RFC 7047 4.1, ovsdb-server(7) 4.1).
 
 mod condition_change;
+mod forward;
 mod lock;
 mod monitor;
 mod transact;
@@ -82,7 +83,7 @@ impl Server {
 
     fn list_dbs(&self) -> String {
         // People and tools look for their own databases; the server's own come last.
-        let (own, users): (Vec<_>, Vec<_>) = self.databases.keys().partition(|name| name.starts_with('_'));
+        let (own, users): (Vec<_>, Vec<_>) = self.names().into_iter().partition(|name| name.starts_with('_'));
         let mut out = String::new();
         json::write_sequence(users.into_iter().chain(own), &mut out, |name, out| {
             json::write_string(name, out);
@@ -120,15 +121,11 @@ impl Server {
         if self.databases.contains_key(name.as_str()) {
             Ok(name)
         } else {
-            let kind = ErrorKind::UnknownDatabase {
-                method: method.into(),
-                database: name.into(),
-            };
-            Err(OvsdbError::in_json(kind, &params_json(params)))
+            Err(self.no_database(method, name, params))
         }
     }
 }
 
-fn params_json(params: &[Value]) -> Value {
+pub(crate) fn params_json(params: &[Value]) -> Value {
     Value::Array(params.to_vec())
 }

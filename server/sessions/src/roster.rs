@@ -36,7 +36,7 @@ pub enum RemoveError {
 impl Server {
     /// The names of all databases, `_Server` included, in order.
     pub fn database_names(&self) -> impl Iterator<Item = &EcoString> {
-        self.databases.keys()
+        self.names().into_iter()
     }
 
     /// As [`add_database`](Self::add_database), while sessions are open: those that are not aware of such changes are closed.
@@ -64,7 +64,7 @@ impl Server {
         if name.starts_with('_') && self.databases.contains_key(name) {
             return Err(RemoveError::Reserved(name.into()));
         }
-        if !self.databases.contains_key(name) {
+        if !self.databases.contains_key(name) && !self.relays.contains_key(name) {
             return Err(RemoveError::Unknown(name.into()));
         }
         let unlisted = match self.databases.get(CATALOG) {
@@ -75,6 +75,7 @@ impl Server {
             self.cancel_monitors(name);
             self.cancel_parked(removed);
         }
+        self.remove_relay(name);
         self.commit_changes(CATALOG, &Author::default(), &Request::default(), now, unlisted)?;
         self.retry_parked(CATALOG, now);
         self.close_unaware();
@@ -101,11 +102,11 @@ impl Server {
                 .collect::<Vec<Snapshot>>(),
             monitors: self.sessions.values().map(|session| session.monitors.len()).sum(),
             sessions: self.sessions.len(),
-            triggers: self.databases.values().map(|served| served.parked.len()).sum(),
+            triggers: self.sessions.values().map(|session| session.parked).sum(),
         }
     }
 
-    fn cancel_monitors(&mut self, removed: &str) {
+    pub(crate) fn cancel_monitors(&mut self, removed: &str) {
         let mut canceled: Vec<(SessionId, Arc<str>)> = Vec::new();
         for session in self.sessions.values_mut() {
             let id = session.id;
@@ -133,7 +134,7 @@ impl Server {
         }
     }
 
-    fn cancel_parked(&mut self, removed: Served) {
+    pub(crate) fn cancel_parked(&mut self, removed: Served) {
         for parked in removed.parked {
             if let Some(session) = self.sessions.get_mut(&parked.session) {
                 session.parked = session.parked.saturating_sub(1);
@@ -143,7 +144,7 @@ impl Server {
         }
     }
 
-    fn close_unaware(&mut self) {
+    pub(crate) fn close_unaware(&mut self) {
         let unaware = self.sessions.values().filter(|session| !session.aware);
         let mut closed: Vec<SessionId> = unaware.map(|session| session.id).collect();
         // The same events give the same commands, in the same order.

@@ -10,7 +10,7 @@ use nonnet_engine::{ChangeSet, CommitHook, Database};
 use nonnet_schema::{MonitorRequest, TableIndex, Uuid};
 use serde_json::Value;
 
-use crate::history::{History, Logged, Since};
+use crate::history::{History, Logged, Position, Since};
 use crate::monitor::Groups;
 use crate::now::Now;
 use crate::peer::SessionId;
@@ -21,6 +21,10 @@ pub(crate) struct Served {
     pub(crate) database: Database,
     /// None for a database that is made of other state, such as `_Server`.
     pub(crate) chain: Option<Chain>,
+    /// Set where the rows are those of another server: the newest transaction that it told of.
+    relayed: Option<Position>,
+    /// Whether only the server itself writes, since the rows follow those of another server.
+    pub(crate) is_backup: bool,
     pub(crate) hook: Option<Box<dyn CommitHook>>,
     pub(crate) groups: Groups,
     /// Transactions that wait for a condition, in the order they came.
@@ -64,6 +68,8 @@ impl Served {
             database,
             volatile,
             chain,
+            relayed: None,
+            is_backup: false,
             hook,
             groups: Groups::default(),
             parked: VecDeque::new(),
@@ -74,27 +80,51 @@ impl Served {
         }
     }
 
+    /// A database whose rows are those that another server had after the transaction of that id, which is zeros where it tells none.
+    pub(crate) fn relayed(database: Database, id: Uuid) -> Self {
+        let begin = Position { sequence: 1, id };
+        let history = History::of_relay(database.schema(), begin);
+        Self {
+            relayed: Some(begin),
+            stored: begin.sequence,
+            history,
+            ..Self::new(database, None, None)
+        }
+    }
+
+    /// Whether the rows are those of another server.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.relayed.is_some()
+    }
+
     pub(crate) fn name(&self) -> &EcoString {
         &self.database.schema().name
     }
 
     /// The sequence number of the newest commit.
     pub(crate) fn sequence(&self) -> u64 {
-        self.chain.map_or(0, |chain| chain.head().seq)
+        self.position().map_or(0, |position| position.sequence)
     }
 
     /// The id of the newest commit; zeros for a database without a chain.
     pub(crate) fn transaction_id(&self) -> Uuid {
-        self.chain
-            .map_or(Uuid::nil(), |chain| chain.head().hash.transaction_id())
+        self.position().map_or(Uuid::nil(), |position| position.id)
+    }
+
+    fn position(&self) -> Option<Position> {
+        self.relayed.or_else(|| self.chain.as_ref().map(Position::of))
     }
 
     /// What a monitor that has seen everything up to the transaction of that id has missed, as far as memory tells.
     pub(crate) fn since(&self, id: Uuid, request: &Arc<MonitorRequest>) -> Since {
-        if id.is_nil() || self.chain.is_none() {
+        if id.is_nil() || self.position().is_none() {
             return Since::Everything;
         }
-        self.history.since(id, &self.database, request)
+        match self.history.since(id, &self.database, request) {
+            // What another server told is in no log here.
+            Since::Log if self.is_relayed() => Since::Everything,
+            since => since,
+        }
     }
 
     /// The same with what the log told.
@@ -150,11 +180,30 @@ impl Served {
         }
         if let Some(chain) = &self.chain {
             self.history
-                .add(self.database.schema(), chain, record.is_some(), changes);
+                .add(self.database.schema(), Position::of(chain), record.is_some(), changes);
         }
         self.database.apply(changes);
         self.generation += 1;
         Ok(record)
+    }
+
+    /// Applies what another server's transaction of that id did.
+    pub(crate) fn follow(&mut self, id: Uuid, changes: &Arc<ChangeSet>) {
+        let Some(newest) = &mut self.relayed else {
+            return;
+        };
+        let is_recorded = !id.is_nil() && id != newest.id;
+        // Columns that are not stored change without a transaction id of their own.
+        if is_recorded || id.is_nil() || changes.is_persistent(self.database.schema()) {
+            newest.sequence += 1;
+        }
+        newest.id = id;
+        self.stored = newest.sequence;
+        if !changes.is_empty() {
+            self.history.add(self.database.schema(), *newest, is_recorded, changes);
+            self.database.apply(changes);
+        }
+        self.generation += 1;
     }
 
     /// Notes that everything up to `sequence` is stored.

@@ -15,12 +15,15 @@ use crate::lock::{Locks, Notice};
 use crate::method::Awaiting;
 use crate::now::Now;
 use crate::peer::{Peer, SessionId};
+use crate::relay::Relay;
 use crate::served::Served;
 use crate::session::{Gate, Input, Matter, Session};
 
 /// All databases, sessions and locks of a server.
 pub struct Server {
     pub(crate) databases: BTreeMap<EcoString, Served>,
+    /// The databases whose rows are another server's; one that has told nothing yet is not among `databases`.
+    pub(crate) relays: BTreeMap<EcoString, Relay>,
     pub(crate) sessions: HashMap<SessionId, Session>,
     pub(crate) locks: Locks,
     /// Fresh for each process: `get_server_id`.
@@ -46,6 +49,7 @@ impl Server {
         let databases = BTreeMap::from([(EcoString::from(CATALOG), Served::new(catalog, None, None))]);
         Ok(Self {
             databases,
+            relays: BTreeMap::new(),
             sessions: HashMap::new(),
             locks: Locks::default(),
             id,
@@ -71,7 +75,7 @@ impl Server {
         now: Now,
     ) -> Result<(), StartError> {
         let schema = Arc::clone(database.schema());
-        if self.databases.contains_key(&schema.name) {
+        if self.databases.contains_key(&schema.name) || self.relays.contains_key(&schema.name) {
             return Err(StartError::DuplicateName(schema.name.clone()));
         }
         self.databases
@@ -99,6 +103,7 @@ impl Server {
             .values()
             .flat_map(|served| &served.parked)
             .filter_map(|parked| parked.deadline_ms)
+            .chain(self.relays.values().filter_map(Relay::deadline_ms))
             .min()
     }
 
@@ -123,7 +128,11 @@ impl Server {
                 reason,
             } => self.unstored(&database, sequence, &reason),
             Event::Since { database, id, logged } => self.log_read(database, id, logged.as_ref()),
-            Event::Tick => self.retry_expired(now),
+            Event::Source { database, news } => self.source(&database, news, now),
+            Event::Tick => {
+                self.end_grace(now);
+                self.retry_expired(now);
+            }
         }
         std::mem::take(&mut self.commands)
     }

@@ -52,7 +52,8 @@ impl Server {
         let database = EcoString::from(self.database_param("transact", &params)?);
         let is_parked = |parked: &Parked| parked.session == session && parked.id == *id;
         let waits = self.sessions.get(&session).is_some_and(|session| session.parked > 0);
-        if waits && self.databases.values().flat_map(|served| &served.parked).any(is_parked) {
+        let is_forwarded = || self.relays.values().any(|relay| relay.waits(session, id));
+        if waits && (self.databases.values().flat_map(|served| &served.parked).any(is_parked) || is_forwarded()) {
             return Err(OvsdbError::in_json(
                 ErrorKind::DuplicateRequestId,
                 &params_json(&params),
@@ -79,7 +80,7 @@ impl Server {
             return Tried::Unchanged;
         };
         let locks = &self.locks;
-        let read_only = self.is_read_only(parked.session);
+        let read_only = self.is_read_only(parked.session) || served.is_backup;
         let context = Context {
             elapsed_ms: now.monotonic_ms.saturating_sub(parked.since_ms),
             read_only,
@@ -88,6 +89,10 @@ impl Server {
             hook: served.hook.as_deref(),
         };
         let outcome = execute(&served.database, &parked.operations, &context, &mut self.entropy);
+        if served.is_relayed() && super::forward::is_for_source(&parked.operations, &outcome) {
+            self.forward(database, parked, place);
+            return Tried::Unchanged;
+        }
         if !matches!(outcome, Outcome::Blocked { .. }) && place != Place::New {
             self.count_parked(parked.session, -1);
         }
@@ -169,22 +174,29 @@ impl Server {
     }
 
     fn park(&mut self, database: &str, parked: Parked, place: Place) {
-        let session = parked.session;
-        if place == Place::New {
-            let waiting = self.sessions.get(&session).map_or(0, |session| session.parked);
-            if waiting >= PARKED_PER_SESSION_MAX {
-                let text = format!("a session may have {PARKED_PER_SESSION_MAX} transactions waiting");
-                let error = OvsdbError::new(ErrorKind::ResourcesExhausted(text));
-                return self.reply(session, &parked.id, Err(error.into()));
-            }
-            self.count_parked(session, 1);
+        if place == Place::New && !self.may_wait(&parked) {
+            return;
         }
         if let Some(served) = self.databases.get_mut(database) {
             served.parked.push_back(parked);
         }
     }
 
-    fn count_parked(&mut self, session: SessionId, by: isize) {
+    /// Counts a new transaction among those of its session that wait; answers it with an error and gives false where those are too many.
+    pub(super) fn may_wait(&mut self, parked: &Parked) -> bool {
+        let session = parked.session;
+        let waiting = self.sessions.get(&session).map_or(0, |session| session.parked);
+        if waiting >= PARKED_PER_SESSION_MAX {
+            let text = format!("a session may have {PARKED_PER_SESSION_MAX} transactions waiting");
+            let error = OvsdbError::new(ErrorKind::ResourcesExhausted(text));
+            self.reply(session, &parked.id, Err(error.into()));
+            return false;
+        }
+        self.count_parked(session, 1);
+        true
+    }
+
+    pub(super) fn count_parked(&mut self, session: SessionId, by: isize) {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.parked = session.parked.saturating_add_signed(by);
         }
@@ -242,6 +254,7 @@ impl Server {
                 return;
             }
         }
+        self.cancel_forwarded(session, id);
     }
 
     /// Forgets the waiting transactions of a session that is gone.
@@ -249,6 +262,7 @@ impl Server {
         for served in self.databases.values_mut() {
             served.parked.retain(|parked| parked.session != session);
         }
+        self.withdraw_all(session);
         if let Some(session) = self.sessions.get_mut(&session) {
             session.parked = 0;
         }
@@ -257,7 +271,7 @@ impl Server {
 
 /// Where a transaction that is run comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     /// A request.
     New,
     /// Those that wait.

@@ -27,6 +27,12 @@ pub struct Rig {
     pub closed: Vec<SessionId>,
     /// Transactions that the log was asked for.
     pub reads: Vec<Uuid>,
+    /// What was to be sent to the source of a relay, by number.
+    pub forwards: Vec<(u64, Value)>,
+    /// What was to be taken back from it.
+    pub withdrawn: Vec<u64>,
+    /// Why it was to tell everything anew.
+    pub resyncs: Vec<String>,
 }
 
 impl Rig {
@@ -45,6 +51,9 @@ impl Rig {
             finished: 0,
             closed: Vec::new(),
             reads: Vec::new(),
+            forwards: Vec::new(),
+            withdrawn: Vec::new(),
+            resyncs: Vec::new(),
         };
         for session in [A, B] {
             let peer = Peer::default();
@@ -66,6 +75,11 @@ impl Rig {
                 Command::Finished { .. } => self.finished += 1,
                 Command::Close { session } => self.closed.push(session),
                 Command::ReadSince { id, .. } => self.reads.push(id),
+                Command::Forward { number, params, .. } => {
+                    self.forwards.push((number, serde_json::from_str(&params).unwrap()));
+                }
+                Command::Withdraw { number, .. } => self.withdrawn.push(number),
+                Command::Resync { reason, .. } => self.resyncs.push(reason),
                 Command::Changed { .. } => {}
             }
         }

@@ -1,0 +1,154 @@
+//! Rows that another server told, put into a transaction: those of a relayed database, and those of a backup.
+//!
+//! The rows are checked as those of any commit. What does not fit is the source's fault, or means that something of it was missed.
+
+use std::collections::{HashMap, HashSet};
+
+use nonnet_engine::{ChangeSet, Row, Transaction};
+use nonnet_schema::{
+    ColumnIndex, Datum, ErrorKind, OvsdbError, RowNews, RowUpdate, TableIndex, TableSchema, UUID_COLUMN, Uuid,
+    VERSION_COLUMN,
+};
+
+/// Why what a source told does not become the rows.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A change of a row that was never told.
+    #[error("row {uuid} of table {table} is modified, but it is not there")]
+    UnknownRow {
+        /// The table.
+        table: String,
+        /// The row.
+        uuid: Uuid,
+    },
+    /// A datum that its column may not hold.
+    #[error("row {uuid} of table {table}: {cause}")]
+    Datum {
+        /// The table.
+        table: String,
+        /// The row.
+        uuid: Uuid,
+        /// What is wrong.
+        cause: OvsdbError,
+    },
+    /// The rows break a rule of the schema, or cannot be kept.
+    #[error(transparent)]
+    Commit(#[from] OvsdbError),
+}
+
+/// Writes what became of rows.
+pub(crate) fn write(transaction: &mut Transaction<'_>, updates: &[RowUpdate]) -> Result<(), SourceError> {
+    updates.iter().try_for_each(|update| write_row(transaction, update))
+}
+
+/// Deletes the rows of `tables` that are not among `updates`, which tell all rows that there are.
+pub(crate) fn delete_others(
+    transaction: &mut Transaction<'_>,
+    updates: &[RowUpdate],
+    tables: impl Iterator<Item = TableIndex>,
+) {
+    let told: HashSet<(TableIndex, Uuid)> = updates.iter().map(|update| (update.table, update.uuid)).collect();
+    for table in tables {
+        let rows = transaction.rows(table).map(|row| row.uuid());
+        let others: Vec<Uuid> = rows.filter(|uuid| !told.contains(&(table, *uuid))).collect();
+        for uuid in others {
+            transaction.delete(table, uuid);
+        }
+    }
+}
+
+/// The change set with the versions of rows that the source told, so that they are the same here and there.
+pub(crate) fn with_versions(changes: ChangeSet, updates: &[RowUpdate]) -> ChangeSet {
+    let mut versions: HashMap<(TableIndex, Uuid), &Datum> = HashMap::new();
+    for update in updates {
+        let (RowNews::Whole(columns) | RowNews::Difference(columns)) = &update.news else {
+            continue;
+        };
+        let version = columns.iter().find(|(column, _)| *column == VERSION_COLUMN);
+        if let Some((_, version)) = version {
+            versions.insert((update.table, update.uuid), version);
+        }
+    }
+    if versions.is_empty() {
+        return changes;
+    }
+    let renewed = changes.changes().iter().cloned().map(|mut change| {
+        if let (Some(new), Some(version)) = (&mut change.new, versions.get(&(change.table, change.uuid))) {
+            *new = new.with(VERSION_COLUMN, (*version).clone()).into();
+        }
+        change
+    });
+    ChangeSet::new(renewed.collect())
+}
+
+fn write_row(transaction: &mut Transaction<'_>, update: &RowUpdate) -> Result<(), SourceError> {
+    let RowUpdate { table, uuid, news } = update;
+    let schema = transaction.schema().table(*table);
+    let old = transaction.row(*table, *uuid).cloned();
+    let fields = match (news, &old) {
+        (RowNews::Gone, _) => {
+            transaction.delete(*table, *uuid);
+            return Ok(());
+        }
+        (RowNews::Whole(columns), _) => {
+            let mut fields = schema.default_fields();
+            if let Some(old) = &old {
+                fields[VERSION_COLUMN.0] = old.get(VERSION_COLUMN).clone();
+            }
+            assign(&mut fields, columns, |_, new, _| new.clone());
+            fields
+        }
+        (RowNews::Difference(columns), Some(old)) => {
+            let mut fields = old.fields().to_vec();
+            assign(&mut fields, columns, |old, difference, column| {
+                old.with_diff(difference, &schema.column(column).type_)
+            });
+            fields
+        }
+        (RowNews::Difference(_), None) => {
+            return Err(SourceError::UnknownRow {
+                table: schema.name.to_string(),
+                uuid: *uuid,
+            });
+        }
+    };
+    if let Some(cause) = misfit(schema, &fields) {
+        return Err(SourceError::Datum {
+            table: schema.name.to_string(),
+            uuid: *uuid,
+            cause,
+        });
+    }
+    if old.is_none() {
+        transaction.insert(*table, *uuid, fields);
+    } else {
+        let version = fields[VERSION_COLUMN.0].as_uuid().unwrap_or_default();
+        transaction.replace(*table, Row::new(*uuid, version, fields));
+    }
+    Ok(())
+}
+
+/// What is wrong with the number of elements of a field. Each atom was checked when it was parsed.
+fn misfit(schema: &TableSchema, fields: &[Datum]) -> Option<OvsdbError> {
+    schema.declared_columns().find_map(|(at, column)| {
+        let (count, type_) = (fields[at.0].len(), &column.type_);
+        let fits = (type_.min as usize..=type_.max as usize).contains(&count);
+        (!fits).then(|| {
+            let english = type_.to_english();
+            OvsdbError::new(ErrorKind::ResultSize { count, english })
+        })
+    })
+}
+
+/// Puts the columns that are given into the fields of a row.
+fn assign(
+    fields: &mut [Datum],
+    columns: &[(ColumnIndex, Datum)],
+    combine: impl Fn(&Datum, &Datum, ColumnIndex) -> Datum,
+) {
+    for (column, given) in columns.iter().filter(|(column, _)| *column != UUID_COLUMN) {
+        if let Some(field) = fields.get_mut(column.0) {
+            *field = combine(field, given, *column);
+        }
+    }
+}
