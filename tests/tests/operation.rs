@@ -88,6 +88,17 @@ fn commands_answer_as_those_of_ovsdb_server() {
         &["ovsdb-server/remove-remote", "ptcp:0:127.0.0.1"],
         &["vlog/set", "console:off"],
         &["vlog/set", "ANY:file:dbg"],
+        &["vlog/set", "facility:local1"],
+        &["vlog/close"],
+        &["vlog/disable-rate-limit"],
+        &["vlog/enable-rate-limit", "transaction"],
+        &["ovsdb-server/perf-counters-show"],
+        &["ovsdb-server/perf-counters-clear"],
+        &["ovsdb-server/memory-trim-on-compaction", "on"],
+        &["ovsdb-server/tlog-set", "things:t", "on"],
+        &["ovsdb-server/tlog-list"],
+        &["ovsdb-server/tlog-set", ":things::t", "OFF"],
+        &["ovsdb-server/tlog-list"],
     ] {
         assert_eq!(ask(&ours, words), ask(&theirs, words), "{words:?}");
     }
@@ -117,6 +128,16 @@ fn refusals_are_in_the_words_of_ovsdb_server() {
         &["ovsdb-server/compact", "nosuch"],
         &["ovsdb-server/get-db-storage-status", "nosuch"],
         &["vlog/set", "bogus"],
+        &["vlog/set", "facility:bogus"],
+        &["vlog/disable-rate-limit", "bogus"],
+        &["coverage/read-counter", "bogus"],
+        &["ovsdb-server/memory-trim-on-compaction", "maybe"],
+        &["ovsdb-server/tlog-set", "things:t"],
+        &["ovsdb-server/tlog-set", "things:t", "maybe"],
+        &["ovsdb-server/tlog-set", "things", "on"],
+        &["ovsdb-server/tlog-set", "things:t:u", "on"],
+        &["ovsdb-server/tlog-set", "nosuch:t", "on"],
+        &["ovsdb-server/tlog-set", "things:nosuch", "on"],
         &["vlog/reopen"],
     ] {
         assert_eq!(refusal(&ours, words), refusal(&theirs, words), "{words:?}");
@@ -168,6 +189,104 @@ fn reconnect_closes_every_session() {
     ask(&server, &["ovsdb-server/reconnect"]);
     assert_eq!(client.receive_bytes_to_end().unwrap(), b"");
     server.connect().unwrap().call("echo", &json!([])).unwrap();
+}
+
+#[test]
+fn monitor_cond_can_be_made_unknown_to_sessions_that_come() {
+    let answers = |kind| {
+        let server = start(kind);
+        let mut client = server.connect().unwrap();
+        client.call("echo", &json!([])).unwrap();
+        assert_eq!(ask(&server, &["ovsdb-server/disable-monitor-cond"]), "");
+        assert_eq!(client.receive_bytes_to_end().unwrap(), b"");
+        let mut client = server.connect().unwrap();
+        let methods = ["monitor_cond", "monitor_cond_since", "monitor"];
+        methods.map(|method| {
+            let mut answer = client.call(method, &json!(["things", method, {"t": [{}]}])).unwrap();
+            answer["error"].take()
+        })
+    };
+    let ours = answers(Kind::Nonnetd);
+    assert_eq!(ours, answers(Kind::Reference));
+    assert_eq!(ours[0], "unknown method");
+}
+
+/// The lines of the log of transactions, with UUIDs and the order of columns out of the way.
+fn logged_transactions(kind: Kind) -> Vec<Vec<String>> {
+    let schema = case::schema("things").unwrap();
+    let mut arguments = vec!["--log-file=log"];
+    if kind == Kind::Nonnetd {
+        arguments.push("--unixctl=ctl");
+    }
+    let server = Server::start_with(kind, &schema, &arguments).unwrap();
+    ask(&server, &["ovsdb-server/tlog-set", "things:t", "on"]);
+    let mut client = server.connect().unwrap();
+    for operation in [
+        json!({"op": "insert", "table": "t", "row": {"name": "a", "s": ["set", ["x", "two words"]]}}),
+        json!({"op": "update", "table": "t", "where": [], "row": {"n": 7}}),
+        json!({"op": "delete", "table": "t", "where": []}),
+    ] {
+        client.transact("things", &[operation]).unwrap();
+    }
+    ask(&server, &["ovsdb-server/tlog-set", "things:t", "off"]);
+    let insert = json!({"op": "insert", "table": "t", "row": {"name": "unseen"}});
+    client.transact("things", &[insert]).unwrap();
+    let log = std::fs::read_to_string(server.directory().join("log")).unwrap();
+    let lines = log.lines().filter_map(|line| line.split_once("|transaction|INFO|"));
+    lines
+        .map(|(_, text)| {
+            let (begin, fields) = text.split_at(text.find(",name:").unwrap_or(text.len()));
+            let words = begin.split(',').chain(fields.split(','));
+            let mut words: Vec<String> = words
+                .filter(|word| !word.contains("_uuid:"))
+                .map(str::to_owned)
+                .collect();
+            words.retain(|word| !word.contains("_version:"));
+            words.sort();
+            words
+        })
+        .collect()
+}
+
+#[test]
+fn transactions_of_a_table_are_logged_when_asked() {
+    let ours = logged_transactions(Kind::Nonnetd);
+    assert_eq!(ours.len(), 3, "{ours:?}");
+    assert_eq!(ours, logged_transactions(Kind::Reference));
+}
+
+#[test]
+fn compaction_truncates_the_write_ahead_log_and_keeps_the_records() {
+    let mut server = start(Kind::Nonnetd);
+    let mut client = server.connect().unwrap();
+    for number in 0..50 {
+        let row = json!({"op": "insert", "table": "t", "row": {"name": format!("row {number}")}});
+        client.transact("things", &[row]).unwrap();
+    }
+    let wal = server.directory().join("test.db-wal");
+    assert!(std::fs::metadata(&wal).unwrap().len() > 0);
+    ask(&server, &["ovsdb-server/compact", "things"]);
+    assert_eq!(std::fs::metadata(&wal).unwrap().len(), 0);
+    server.stop().unwrap();
+    server.run().unwrap();
+    let select = json!({"op": "select", "table": "t", "where": [], "columns": ["name"]});
+    let rows = server.connect().unwrap().transact("things", &[select]).unwrap();
+    assert_eq!(rows[0]["rows"].as_array().unwrap().len(), 50);
+}
+
+#[test]
+fn the_json_form_of_answers_is_that_of_newer_ovs_appctl() {
+    let server = start(Kind::Nonnetd);
+    let mut control = Client::connect(&server.directory().join("ctl")).unwrap();
+    let set = control.call("set-options", &json!(["--format", "json"])).unwrap();
+    assert_eq!(set["error"], Value::Null, "{set}");
+    let listed = control.call("ovsdb-server/list-dbs", &json!([])).unwrap();
+    assert_eq!(
+        listed["result"],
+        json!({"reply-format": "plain", "reply": "_Server\nthings"})
+    );
+    let refused = control.call("set-options", &json!(["--format=xml"])).unwrap();
+    assert_eq!(refused["error"], "option format has invalid value xml\n");
 }
 
 #[test]

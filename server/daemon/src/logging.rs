@@ -17,7 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, reload};
 use crate::logging::file::{FileLayer, LogFile};
 use crate::logging::levels::{Destination, Levels};
 
-pub(crate) use crate::logging::levels::Spec;
+pub(crate) use crate::logging::levels::{Spec, TRANSACTION, is_module};
 
 /// What is said, where.
 pub(crate) struct Logging {
@@ -89,10 +89,32 @@ impl Logging {
         self.file.reopen()
     }
 
+    /// Closes the file; it can be opened anew.
+    pub(crate) fn close(&self) {
+        self.file.close();
+    }
+
     /// Says nothing on standard error any more.
     pub(crate) fn leave_console(&self) {
         (self.set_console)(filter("off"));
     }
+}
+
+/// The forms of lines, as `vlog/list-pattern` shows them; they cannot be changed.
+pub(crate) fn patterns() -> String {
+    format!(
+        "         prefix                            format\n         ------                            ------\n\
+         {:9}{:34}{}\n{:9}{:34}{}\n{:9}{:34}{}\n",
+        "SYSLOG",
+        "none",
+        "none",
+        "CONSOLE",
+        "none",
+        "%D{%Y-%m-%dT%H:%M:%S.######Z} %p %m",
+        "FILE",
+        "none",
+        file::PATTERN
+    )
 }
 
 fn filter(directives: &str) -> EnvFilter {

@@ -18,6 +18,7 @@ mod roster;
 mod short_link;
 mod state;
 mod storage;
+mod transaction_log;
 mod unixctl;
 
 use std::collections::{BTreeMap, HashMap};
@@ -49,6 +50,7 @@ use crate::roster::{Roster, StateOrder};
 use crate::short_link::ShortLink;
 use crate::state::{Sources, State};
 use crate::storage::{Completed, Storage};
+use crate::transaction_log::TransactionLog;
 use crate::unixctl::{Operator, Unixctl, Verdict};
 
 /// The exit status where a file's content is wrong (`EX_DATAERR`, sysexits.h).
@@ -371,6 +373,7 @@ fn start_state(
         network: started.link,
         sessions,
         past_reads,
+        transaction_log: TransactionLog::new(),
         fresh,
     };
     state.carry_out(started.commands);

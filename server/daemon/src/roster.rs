@@ -31,6 +31,16 @@ pub(crate) enum StateOrder {
     Serve(Box<Loaded>, oneshot::Sender<Result<(), String>>),
     /// Serve a database no longer, and close its file.
     Remove(EcoString, oneshot::Sender<Result<(), String>>),
+    /// Give back the room that the file of a database does not need; None for all databases.
+    Compact(Option<EcoString>, oneshot::Sender<Result<(), String>>),
+    /// Log the transactions of a table (its database first), or do not.
+    SetTransactionLog([EcoString; 2], bool, oneshot::Sender<Result<(), String>>),
+    /// Which tables have their transactions logged, as text.
+    TransactionLog(oneshot::Sender<String>),
+    /// Limit the lines of the log of transactions, or do not.
+    LimitTransactionLog(bool),
+    /// Answer `monitor_cond` and `monitor_cond_since` as unknown from now on, and close all sessions.
+    DisableMonitorCond,
     /// Close the sessions of a remote; None for all.
     CloseSessions(Option<String>),
 }
@@ -65,14 +75,75 @@ impl State {
                 let _ = reply.send(self.serve(*loaded));
             }
             StateOrder::Remove(name, reply) => self.remove(&name, reply, completions).await,
-            StateOrder::CloseSessions(remote) => {
-                for session in self.server.sessions_at(remote.as_deref()) {
-                    if let Some(outbox) = self.sessions.get(&session) {
-                        outbox.close_after_flush();
-                    }
-                }
+            StateOrder::Compact(name, reply) => self.compact(name.as_ref(), reply),
+            StateOrder::SetTransactionLog(table, on, reply) => {
+                let _ = reply.send(self.set_transaction_log(table, on));
+            }
+            StateOrder::TransactionLog(reply) => {
+                let names = self.server.database_names();
+                let databases = names.filter_map(|name| self.server.database(name));
+                let _ = reply.send(self.transaction_log.list(databases));
+            }
+            StateOrder::LimitTransactionLog(is_limited) => self.transaction_log.set_limited(is_limited),
+            StateOrder::DisableMonitorCond => {
+                self.server.disable_monitor_cond();
+                self.close_sessions(None);
+            }
+            StateOrder::CloseSessions(remote) => self.close_sessions(remote.as_deref()),
+        }
+    }
+
+    fn close_sessions(&self, remote: Option<&str>) {
+        for session in self.server.sessions_at(remote) {
+            if let Some(outbox) = self.sessions.get(&session) {
+                outbox.close_after_flush();
             }
         }
+    }
+
+    fn set_transaction_log(&mut self, [database, table]: [EcoString; 2], on: bool) -> Result<(), String> {
+        let Some(rows) = self.server.database(&database) else {
+            return Err("no such database".to_owned());
+        };
+        if rows.schema().table_index(&table).is_none() {
+            return Err("no such table".to_owned());
+        }
+        self.transaction_log.set(database, table, on);
+        Ok(())
+    }
+
+    /// Answers once the writers have done it; commits wait behind it.
+    fn compact(&mut self, name: Option<&EcoString>, reply: oneshot::Sender<Result<(), String>>) {
+        self.append_fresh();
+        let mut under_way = Vec::new();
+        for (database, place) in &self.places {
+            let (Some(storage), true) = (self.storages.get(place), name.is_none_or(|name| name == database)) else {
+                continue;
+            };
+            info!("compacting {database} database by user request");
+            let (sender, done) = oneshot::channel();
+            storage.compact(Box::new(move |result| drop(sender.send(result))));
+            under_way.push((database.clone(), done));
+        }
+        if under_way.is_empty() {
+            let _ = reply.send(Err("no database by that name".to_owned()));
+            return;
+        }
+        tokio::spawn(async move {
+            let mut errors = String::new();
+            for (database, done) in under_way {
+                match done.await {
+                    Ok(Ok(compaction)) => info!(
+                        "{database}: {} KiB on the disk, {} KiB before; every record is kept",
+                        compaction.bytes_after / 1024,
+                        compaction.bytes_before / 1024
+                    ),
+                    Ok(Err(error)) => errors = format!("{errors}{error}\n"),
+                    Err(_) => errors = format!("{errors}{database}: too busy, try again\n"),
+                }
+            }
+            let _ = reply.send(if errors.is_empty() { Ok(()) } else { Err(errors) });
+        });
     }
 
     fn serve(&mut self, loaded: Loaded) -> Result<(), String> {
@@ -160,6 +231,7 @@ impl State {
         }
         self.places.remove(name);
         self.past_reads.remove(name);
+        self.transaction_log.forget(name);
         self.roster.files.remove(name);
         self.carry_out(commands);
         info!("{name} is served no longer");

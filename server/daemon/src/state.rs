@@ -1,12 +1,13 @@
 //! The one thread that owns all state: it takes events in batches, and carries out what the sessions ask for.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ecow::EcoString;
 use nonnet_chain::Record;
-use nonnet_engine::Transaction;
+use nonnet_engine::{ChangeSet, Transaction};
 use nonnet_rpc::{Inbound, InboundReceiver, Outbox, Payload, Weight};
 use nonnet_sessions::{Command, Event, Outgoing, Server, SessionId};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -19,6 +20,7 @@ use crate::past::PastReads;
 use crate::report::Reports;
 use crate::roster::{Roster, StateOrder};
 use crate::storage::{Completed, Storage, Verdict};
+use crate::transaction_log::TransactionLog;
 
 /// Events taken at once; what they commit is stored as one group.
 const BATCH_EVENTS_MAX: usize = 256;
@@ -40,6 +42,7 @@ pub(crate) struct State {
     pub(crate) network: Option<NetworkLink>,
     pub(crate) sessions: HashMap<SessionId, Outbox>,
     pub(crate) past_reads: PastReads,
+    pub(crate) transaction_log: TransactionLog,
     /// Records that the current batch of events brought, by database.
     pub(crate) fresh: HashMap<usize, Fresh>,
 }
@@ -166,18 +169,26 @@ impl State {
                     database,
                     changes,
                     sequence,
-                } => {
-                    if let (Some(network), Some(rows)) = (&self.network, self.server.database(&database))
-                        && network.follows(&database)
-                    {
-                        network.changed(&changes, rows.clone(), sequence);
-                    }
-                }
+                } => self.changed(&database, &changes, sequence),
             }
         }
         for session in congested {
             // Only marks the session: no command follows.
             self.server.handle(Event::Congested { session }, self.clock.now());
+        }
+    }
+
+    /// Tells those who follow the rows of a database.
+    fn changed(&mut self, database: &EcoString, changes: &Arc<ChangeSet>, sequence: u64) {
+        let Some(rows) = self.server.database(database) else {
+            return;
+        };
+        self.transaction_log
+            .changed(rows, changes, self.clock.now().monotonic_ms);
+        if let Some(network) = &self.network
+            && network.follows(database)
+        {
+            network.changed(changes, rows.clone(), sequence);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use nonnet_chain::{Head, Record};
-use nonnet_store::{AppendError, Batch, Completion, Durability, Log, QueueError, Writer};
+use nonnet_store::{AppendError, Batch, Compacted, Completion, Durability, Log, QueueError, Writer};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What the writer of one database says. As many wait as batches are queued, which the store limits.
@@ -88,6 +88,11 @@ impl Storage {
                 Err(QueueError::Ended(_)) => return,
             }
         }
+    }
+
+    /// Has room given back that the file does not need.
+    pub(crate) fn compact(&self, compacted: Compacted) {
+        self.writer.compact(compacted);
     }
 
     /// True while batches are under way.

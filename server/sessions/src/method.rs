@@ -23,6 +23,9 @@ pub(crate) use monitor::Awaiting;
 /// What a lock method is answered with on a read-only session (ovsdb-server's words).
 const LOCKS_READ_ONLY: &str = "lock and unlock methods not allowed, DB server is read only.";
 
+/// What a method is answered with that the server does not have.
+const UNKNOWN_METHOD: ReplyError = ReplyError::Text("unknown method");
+
 /// What a method answers at once: the text of the result, or an error.
 type Answer = Result<String, ReplyError>;
 
@@ -47,6 +50,7 @@ impl Server {
         let answer = match method {
             "transact" => return self.transact_request(session, params, id, now),
             "monitor" => return self.monitor(call, Notation::Update),
+            "monitor_cond" | "monitor_cond_since" if !self.has_monitor_cond => Err(UNKNOWN_METHOD),
             "monitor_cond" => return self.monitor(call, Notation::Update2),
             "monitor_cond_since" => return self.monitor(call, Notation::Update3),
             "monitor_cond_change" => self.monitor_cond_change(call),
@@ -60,7 +64,7 @@ impl Server {
             "steal" => self.lock(call, Mode::Steal),
             "unlock" => self.unlock(call),
             "set_db_change_aware" => self.set_db_change_aware(call),
-            _ => Err(ReplyError::Text("unknown method")),
+            _ => Err(UNKNOWN_METHOD),
         };
         self.reply(session, &id, answer);
     }

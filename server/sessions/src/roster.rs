@@ -92,6 +92,11 @@ impl Server {
             .collect()
     }
 
+    /// Answers `monitor_cond` and `monitor_cond_since` as unknown from now on; monitors that are there stay.
+    pub fn disable_monitor_cond(&mut self) {
+        self.has_monitor_cond = false;
+    }
+
     /// What the server holds now.
     pub fn usage(&self) -> Usage {
         Usage {

@@ -35,6 +35,8 @@ pub struct Server {
     pub(crate) log_reads: BTreeMap<(EcoString, Uuid), Vec<Awaiting>>,
     /// The number of the next monitor that does.
     pub(crate) next_await: u64,
+    /// False where `monitor_cond` and `monitor_cond_since` are as unknown as they were before Open vSwitch 2.6.
+    pub(crate) has_monitor_cond: bool,
     pub(crate) commands: Vec<Command>,
 }
 
@@ -57,6 +59,7 @@ impl Server {
             owing: BTreeSet::new(),
             log_reads: BTreeMap::new(),
             next_await: 0,
+            has_monitor_cond: true,
             commands: Vec::new(),
         })
     }

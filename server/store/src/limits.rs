@@ -44,6 +44,9 @@ pub(crate) const CHECKPOINT_IDLE_BYTES: u64 = 1024 * 1024;
 /// Bytes of write-ahead log at which a busy writer does so; four thousand pages are what its index maps at once.
 pub(crate) const CHECKPOINT_BUSY_BYTES: u64 = 15 * 1024 * 1024;
 
+/// A file with more free pages than one in this many is rewritten when it is compacted; fewer are soon used again.
+pub(crate) const FREE_PAGES_KEPT_SHARE: i64 = 8;
+
 /// Time to wait for another program that has the file locked.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 

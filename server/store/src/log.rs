@@ -28,6 +28,23 @@ pub trait Log: Send {
     /// # Errors
     /// [`AppendError::Full`] where it can be tried again later, or [`AppendError::Failed`].
     fn maintain(&mut self, idle: bool) -> Result<bool, AppendError>;
+
+    /// Gives back the room that the log does not need, however long that takes; no record is lost. Gives the bytes in use before and after.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] where it can be tried again later, or [`AppendError::Failed`].
+    fn compact(&mut self) -> Result<Compaction, AppendError> {
+        Ok(Compaction::default())
+    }
+}
+
+/// What a compaction has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compaction {
+    /// Bytes on the disk before.
+    pub bytes_before: u64,
+    /// Bytes on the disk after.
+    pub bytes_after: u64,
 }
 
 /// Why records were not appended.

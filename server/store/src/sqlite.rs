@@ -12,11 +12,11 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use crate::head_file::HeadFile;
 use crate::layout::{Damage, OpenError, beside};
 use crate::limits::{
-    CHECKPOINT_BUSY_BYTES, CHECKPOINT_IDLE_BYTES, LAG_BYTES_MAX, LAG_RECORDS_MAX, MATERIALISED_BYTES_MAX,
-    MATERIALISED_RECORDS_MAX,
+    CHECKPOINT_BUSY_BYTES, CHECKPOINT_IDLE_BYTES, FREE_PAGES_KEPT_SHARE, LAG_BYTES_MAX, LAG_RECORDS_MAX,
+    MATERIALISED_BYTES_MAX, MATERIALISED_RECORDS_MAX,
 };
 use crate::lock::Lock;
-use crate::log::{AppendError, Log, broken_link};
+use crate::log::{AppendError, Compaction, Log, broken_link};
 use crate::rows::{self, Fields, RowMap, RowsState};
 use crate::since;
 
@@ -202,6 +202,25 @@ impl SqliteLog {
         self.settle(result.map_err(Stop::Sqlite))
     }
 
+    /// Rewrites the file without its free pages, where these are many.
+    fn drop_free_pages(&mut self) -> Result<(), AppendError> {
+        let number = |pragma: &str| self.connection.query_row(pragma, (), |row| row.get::<_, i64>(0));
+        let rewrite = || -> Result<(), Stop> {
+            let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
+            if free > all / FREE_PAGES_KEPT_SHARE {
+                self.connection.execute_batch("VACUUM")?;
+            }
+            Ok(())
+        };
+        self.settle(rewrite())
+    }
+
+    /// Bytes of the file and its write-ahead log.
+    fn bytes(&self) -> u64 {
+        let of_file = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        of_file + self.wal.metadata().map_or(0, |metadata| metadata.len())
+    }
+
     fn settle(&self, result: Result<(), Stop>) -> Result<(), AppendError> {
         result.map_err(|stop| match stop {
             Stop::Sqlite(error) => self.append_error(&error),
@@ -296,6 +315,17 @@ impl Log for SqliteLog {
             self.checkpoint(false)?;
         }
         Ok(self.rows.seq < self.head.seq || self.indexed <= self.head.seq)
+    }
+
+    fn compact(&mut self) -> Result<Compaction, AppendError> {
+        let bytes_before = self.bytes();
+        while self.maintain(true)? {}
+        self.drop_free_pages()?;
+        self.checkpoint(true)?;
+        Ok(Compaction {
+            bytes_before,
+            bytes_after: self.bytes(),
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 use nonnet_chain::{Head, Record};
 
 use crate::limits::{GROUP_RECORDS_MAX, IDLE_DELAY, QUEUED_BATCHES_MAX, SYNC_DELAY};
-use crate::log::{AppendError, Log};
+use crate::log::{AppendError, Compaction, Log};
 
 /// When a record reaches the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +46,15 @@ pub struct Completion {
     pub result: Result<Head, AppendError>,
 }
 
+/// Called on the writer's thread with what a compaction has done.
+pub type Compacted = Box<dyn FnOnce(Result<Compaction, String>) + Send>;
+
+/// What the thread is asked to do.
+enum Work {
+    Append(Batch),
+    Compact(Compacted),
+}
+
 /// Why a batch was not taken.
 #[derive(Debug)]
 pub enum QueueError {
@@ -58,7 +67,7 @@ pub enum QueueError {
 /// The handle to the thread.
 #[derive(Debug)]
 pub struct Writer {
-    batches: SyncSender<Batch>,
+    work: SyncSender<Work>,
     thread: JoinHandle<()>,
 }
 
@@ -72,13 +81,14 @@ impl Writer {
         durability: Durability,
         complete: impl FnMut(Completion) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (batches, queue) = sync_channel(QUEUED_BATCHES_MAX);
+        let (work, queue) = sync_channel(QUEUED_BATCHES_MAX);
         let worker = Worker {
             log,
             durability,
             complete: Box::new(complete),
             queue,
             waiting: VecDeque::new(),
+            compactions: Vec::new(),
             unsynced_since: None,
             is_behind: true,
             full: None,
@@ -87,7 +97,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || worker.run())?;
-        Ok(Self { batches, thread })
+        Ok(Self { work, thread })
     }
 
     /// Queues a batch; never waits.
@@ -95,10 +105,18 @@ impl Writer {
     /// # Errors
     /// [`QueueError`] gives the batch back.
     pub fn append(&self, batch: Batch) -> Result<(), QueueError> {
-        self.batches.try_send(batch).map_err(|error| match error {
-            TrySendError::Full(batch) => QueueError::Full(batch),
-            TrySendError::Disconnected(batch) => QueueError::Ended(batch),
-        })
+        match self.work.try_send(Work::Append(batch)) {
+            Err(TrySendError::Full(Work::Append(batch))) => Err(QueueError::Full(batch)),
+            Err(TrySendError::Disconnected(Work::Append(batch))) => Err(QueueError::Ended(batch)),
+            // What was not taken is what was given.
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives back room that the log does not need, behind the batches queued so far; `compacted` is dropped where the writer is too busy
+    /// to take it, or has ended.
+    pub fn compact(&self, compacted: Compacted) {
+        let _ = self.work.try_send(Work::Compact(compacted));
     }
 
     /// Writes what is queued, brings everything to the disk, closes the log, and ends the thread.
@@ -106,7 +124,7 @@ impl Writer {
     /// # Errors
     /// Where the thread panicked.
     pub fn stop(self) -> std::thread::Result<()> {
-        drop(self.batches);
+        drop(self.work);
         self.thread.join()
     }
 }
@@ -115,8 +133,10 @@ struct Worker {
     log: Box<dyn Log>,
     durability: Durability,
     complete: Box<dyn FnMut(Completion) + Send>,
-    queue: Receiver<Batch>,
+    queue: Receiver<Work>,
     waiting: VecDeque<Batch>,
+    /// Compactions asked for, done once nothing waits to be written.
+    compactions: Vec<Compacted>,
     /// When the oldest record was written that has not reached the disk.
     unsynced_since: Option<Instant>,
     /// True while background work may be left.
@@ -165,8 +185,8 @@ impl Worker {
             }
         };
         match first {
-            Ok(batch) => {
-                self.waiting.push_back(batch);
+            Ok(work) => {
+                self.take(work);
                 self.gather();
                 Next::Append
             }
@@ -176,15 +196,27 @@ impl Worker {
         }
     }
 
+    /// Puts work where it waits; gives the number of its records.
+    fn take(&mut self, work: Work) -> usize {
+        match work {
+            Work::Append(batch) => {
+                let records = batch.records.len();
+                self.waiting.push_back(batch);
+                records
+            }
+            Work::Compact(compacted) => {
+                self.compactions.push(compacted);
+                0
+            }
+        }
+    }
+
     /// Takes what waits, up to the size of a group.
     fn gather(&mut self) {
         let mut records: usize = self.waiting.iter().map(|batch| batch.records.len()).sum();
         while records < GROUP_RECORDS_MAX {
             match self.queue.try_recv() {
-                Ok(batch) => {
-                    records += batch.records.len();
-                    self.waiting.push_back(batch);
-                }
+                Ok(work) => records += self.take(work),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }
         }
@@ -208,7 +240,21 @@ impl Worker {
             }
             self.append_group(ids, &records, expected, durable)?;
         }
+        self.compact()?;
         self.maintain(false)
+    }
+
+    fn compact(&mut self) -> Result<(), AppendError> {
+        for compacted in std::mem::take(&mut self.compactions) {
+            match self.log.compact() {
+                Err(error) if error.is_fatal() => {
+                    compacted(Err(error.to_string()));
+                    return Err(error);
+                }
+                result => compacted(result.map_err(|error| error.to_string())),
+            }
+        }
+        Ok(())
     }
 
     fn append_group(

@@ -306,3 +306,30 @@ fn a_new_schema_is_in_force_with_the_record_that_brings_it() {
     }
     Reader::open(&path).unwrap().verify(|_| ()).unwrap();
 }
+
+#[test]
+fn compaction_gives_room_back_and_loses_no_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut model = Model::create(&path);
+    let mut opened = open(&path).unwrap();
+    model.append(&mut opened.log, 200);
+    let compaction = opened.log.compact().unwrap();
+    assert!(
+        compaction.bytes_after < compaction.bytes_before,
+        "{compaction:?} with a write-ahead log of 200 records"
+    );
+    assert_eq!(opened.log.materialised_seq(), model.chain.head().seq);
+    assert_eq!(std::fs::metadata(directory.path().join("a.db-wal")).unwrap().len(), 0);
+    // All rows go: what they took is free, and is given back.
+    let gone: Vec<_> = model.rows.keys().map(|(table, uuid)| (*table, *uuid, None)).collect();
+    let expected = model.chain.head();
+    let record = model.record(gone);
+    opened.log.append(&[record], expected, true).unwrap();
+    opened.log.compact().unwrap();
+    model.append(&mut opened.log, 3);
+    drop(opened);
+    let opened = open(&path).unwrap();
+    model.assert_same(&opened);
+    assert_eq!(opened.verified, model.chain.head().seq + 1);
+}

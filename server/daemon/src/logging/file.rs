@@ -15,6 +15,9 @@ use tracing_subscriber::layer::Context;
 
 use crate::logging::levels::module_of;
 
+/// The form of its lines in ovsdb-server's notation (ovs-appctl(8), "vlog/set").
+pub(crate) const PATTERN: &str = "%D{%Y-%m-%dT%H:%M:%S.###Z}|%05N|%c|%p|%m";
+
 /// A file that can be opened anew under its name.
 #[derive(Clone)]
 pub(crate) struct LogFile {
@@ -58,6 +61,13 @@ impl LogFile {
         let file = append_to(path)?;
         *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         Ok(true)
+    }
+}
+
+impl LogFile {
+    /// Closes the file, until it is opened anew.
+    pub(crate) fn close(&self) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

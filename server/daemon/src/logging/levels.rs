@@ -5,9 +5,12 @@ use std::fmt;
 
 use thiserror::Error;
 
+/// The module that logs the rows which transactions change; ovsdb-server has it by the same name.
+pub(crate) const TRANSACTION: &str = "transaction";
+
 /// The modules by the names that operators use, each with the crate that speaks under it. The second half are ovsdb-server's names for
 /// what is one of ours.
-const MODULES: [(&str, &str); 13] = [
+const MODULES: [(&str, &str); 14] = [
     ("chain", "nonnet_chain"),
     ("daemon", "nonnetd"),
     ("gateway", "nonnet_gateway"),
@@ -17,6 +20,7 @@ const MODULES: [(&str, &str); 13] = [
     ("sessions", "nonnet_sessions"),
     ("socket_util", "socket_util"),
     ("store", "nonnet_store"),
+    (TRANSACTION, TRANSACTION),
     ("jsonrpc", "nonnet_rpc"),
     ("ovsdb_jsonrpc_server", "nonnet_rpc"),
     ("ovsdb_log", "nonnet_store"),
@@ -24,7 +28,7 @@ const MODULES: [(&str, &str); 13] = [
 ];
 
 /// How many of [`MODULES`] are our own names.
-const OWN_MODULES: usize = 9;
+const OWN_MODULES: usize = 10;
 
 /// ovsdb-server's names of levels, each with ours.
 const LEVELS: [(&str, &str); 6] = [
@@ -34,6 +38,12 @@ const LEVELS: [(&str, &str); 6] = [
     ("warn", "warn"),
     ("info", "info"),
     ("dbg", "debug"),
+];
+
+/// The facilities of syslog (ovsdb-server(1), "--verbose=FACILITY").
+const FACILITIES: [&str; 24] = [
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "clock", "ftp", "ntp", "audit", "alert",
+    "clock2", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7", "authpriv",
 ];
 
 /// Where a log goes.
@@ -63,6 +73,11 @@ pub(crate) enum SpecError {
     Unknown(String),
     #[error("cannot specify multiple {0}")]
     Repeated(&'static str),
+    #[error("invalid facility")]
+    Facility,
+    /// Scripts read the lines in the form that they have.
+    #[error("the form of log lines cannot be changed; vlog/list-pattern shows it")]
+    Pattern,
 }
 
 /// All levels.
@@ -78,6 +93,28 @@ struct Level {
 }
 
 impl Spec {
+    /// Reads the arguments of `vlog/set`; none means `dbg` for everything. A facility is taken note of by nobody, since nothing is sent to
+    /// syslog.
+    ///
+    /// # Errors
+    /// [`SpecError`]
+    pub(crate) fn parse_all(texts: &[String]) -> Result<Vec<Self>, SpecError> {
+        let mut specs = Vec::new();
+        if texts.is_empty() {
+            specs.push(Self::parse("")?);
+        }
+        for text in texts {
+            let lower = text.to_ascii_lowercase();
+            match lower.split_once(':') {
+                Some(("pattern", _)) => return Err(SpecError::Pattern),
+                Some(("facility", name)) if FACILITIES.contains(&name) => {}
+                Some(("facility", _)) => return Err(SpecError::Facility),
+                _ => specs.push(Self::parse(text)?),
+            }
+        }
+        Ok(specs)
+    }
+
     /// Reads a change of levels in ovsdb-server's notation; an empty one means `dbg` for everything.
     ///
     /// # Errors
@@ -184,6 +221,11 @@ impl fmt::Display for Levels {
         }
         Ok(())
     }
+}
+
+/// Whether operators know a module of that name.
+pub(crate) fn is_module(name: &str) -> bool {
+    MODULES.iter().any(|(module, _)| *module == name)
 }
 
 /// The name of the module that a crate speaks under.

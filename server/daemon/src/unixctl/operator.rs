@@ -6,13 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ecow::EcoString;
 use nonnet_engine::Entropy;
 use nonnet_rpc::{Listeners, Remote};
 use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
 
 use crate::clock::Clock;
 use crate::databases::{self, Loaded};
-use crate::logging::{Logging, Spec};
+use crate::logging::{self, Logging, Spec};
 use crate::roster::StateOrder;
 use crate::unixctl::{Answer, Asked, Order, command};
 
@@ -49,6 +51,19 @@ impl Operator {
             Order::CoverageShow => Ok("0 events never hit".to_owned()),
             Order::VlogList => Ok(self.logging.list()),
             Order::VlogSet(specs) => self.set_levels(&specs),
+            // Nor is there one to read.
+            Order::CoverageRead => Err("No such counter".to_owned()),
+            // As ovsdb-server says where the processor's counters cannot be read.
+            Order::PerfCountersShow => Ok("performance counter is not supported on this platform".to_owned()),
+            Order::PerfCountersClear => Ok(String::new()),
+            Order::MemoryTrim(switch) => memory_trim(&switch),
+            Order::Reload => Err("Configuration file was not specified on command line".to_owned()),
+            Order::VlogListPattern => Ok(logging::patterns()),
+            Order::VlogRateLimit(is_limited, modules) => self.limit_rate(is_limited, &modules).await,
+            Order::VlogClose => {
+                self.logging.close();
+                Ok(String::new())
+            }
             Order::VlogReopen => match self.logging.reopen() {
                 Ok(true) => Ok(String::new()),
                 Ok(false) => Err("Logging to file not configured".to_owned()),
@@ -97,10 +112,22 @@ impl Operator {
         Ok(String::new())
     }
 
+    /// Only the log of transactions has a limit.
+    async fn limit_rate(&self, is_limited: bool, modules: &[String]) -> Answer {
+        if let Some(unknown) = modules.iter().find(|module| !logging::is_module(module)) {
+            debug!("{unknown} is no module");
+            return Err("unknown module".to_owned());
+        }
+        if modules.is_empty() || modules.iter().any(|module| module == logging::TRANSACTION) {
+            // A state that has ended logs nothing.
+            let _ = self.state.send(StateOrder::LimitTransactionLog(is_limited)).await;
+        }
+        Ok(String::new())
+    }
+
     fn set_levels(&self, specs: &[String]) -> Answer {
-        let specs = if specs.is_empty() { &[String::new()][..] } else { specs };
-        let specs: Result<Vec<Spec>, _> = specs.iter().map(|spec| Spec::parse(spec)).collect();
-        self.logging.set(&specs.map_err(|error| error.to_string())?);
+        self.logging
+            .set(&Spec::parse_all(specs).map_err(|error| error.to_string())?);
         Ok(String::new())
     }
 }
@@ -122,10 +149,17 @@ async fn ask_state(order: Order, state: &mpsc::Sender<StateOrder>) -> Answer {
             let removed = ask(state, |reply| StateOrder::Remove(name.into(), reply)).await?;
             removed.map(|()| String::new())
         }
-        Order::Compact(None) => Ok(String::new()),
         Order::Compact(Some(name)) if name.starts_with('_') => Err("cannot compact built-in databases".to_owned()),
-        Order::Compact(Some(name)) if is_served(&name, state).await? => Ok(String::new()),
-        Order::Compact(Some(_)) => Err("no database by that name".to_owned()),
+        Order::Compact(name) => {
+            let compacted = ask(state, |reply| StateOrder::Compact(name.map(Into::into), reply)).await?;
+            compacted.map(|()| String::new())
+        }
+        Order::TlogSet(table, switch) => set_transaction_log(&table, &switch, state).await,
+        Order::TlogList => ask(state, StateOrder::TransactionLog).await,
+        Order::DisableMonitorCond => {
+            let sent = state.send(StateOrder::DisableMonitorCond).await;
+            sent.map(|()| String::new()).map_err(|_| stopping())
+        }
         Order::StorageStatus(name) if is_served(&name, state).await? => Ok("status: ok".to_owned()),
         Order::StorageStatus(_) => Err("Failed to find the database.".to_owned()),
         Order::Reconnect => {
@@ -134,6 +168,34 @@ async fn ask_state(order: Order, state: &mpsc::Sender<StateOrder>) -> Answer {
         }
         // The operator has carried out all others.
         other => Err(format!("{other:?} is not about the state")),
+    }
+}
+
+/// `DB:TABLE`, and `on` or `off`.
+async fn set_transaction_log(table: &str, switch: &str, state: &mpsc::Sender<StateOrder>) -> Answer {
+    let on = match switch.to_ascii_lowercase().as_str() {
+        "on" => true,
+        "off" => false,
+        _ => return Err("invalid command argument".to_owned()),
+    };
+    // Colons side by side count as one, as for ovsdb-server.
+    let names: Vec<EcoString> = table
+        .split(':')
+        .filter(|name| !name.is_empty())
+        .map(EcoString::from)
+        .collect();
+    let Ok(table) = <[EcoString; 2]>::try_from(names) else {
+        return Err("invalid DB:TABLE argument".to_owned());
+    };
+    let set = ask(state, |reply| StateOrder::SetTransactionLog(table, on, reply)).await?;
+    set.map(|()| String::new())
+}
+
+/// What is free goes back to the system by itself; there is nothing to switch.
+fn memory_trim(switch: &str) -> Answer {
+    match switch {
+        "on" | "off" => Ok(String::new()),
+        _ => Err("invalid argument".to_owned()),
     }
 }
 
