@@ -26,7 +26,10 @@ pub use datum::{Datum, Elements};
 pub use embedded::{NONNET_SCHEMA, SERVER_SCHEMA};
 pub use error::{ErrorKind, OvsdbError, ParseFault};
 pub use framing::{DEPTH_MAX, Frame, FramingError, MESSAGE_BYTES_MAX, Scanner};
-pub use message::{Message, MessageError, ReplyError, error_reply_text, malformed_text, notification_text, reply_text};
+pub use message::{
+    Message, MessageError, REPLY_TAIL, ReplyError, error_reply_text, malformed_text, notification_text, reply_head,
+    reply_text,
+};
 pub use monitor::{MonitorRequest, MonitoredTable, Select};
 pub use mutation::{Mutation, Mutator};
 pub use operation::{Operation, row_members};

@@ -118,14 +118,23 @@ impl From<OvsdbError> for ReplyError {
 
 /// The text of the reply to the request `id`; `result` is JSON text.
 pub fn reply_text(id: &Value, result: &str) -> String {
-    let mut out = String::with_capacity(result.len() + 48);
-    out.push_str("{\"id\":");
-    json::write_value(id, &mut out);
-    out.push_str(",\"result\":");
+    let mut out = reply_head(id);
+    out.reserve(result.len() + REPLY_TAIL.len());
     out.push_str(result);
-    out.push_str(",\"error\":null}");
+    out.push_str(REPLY_TAIL);
     out
 }
+
+/// What stands before the result in the text of the reply to the request `id`; [`REPLY_TAIL`] stands behind it.
+pub fn reply_head(id: &Value) -> String {
+    let mut out = String::from("{\"id\":");
+    json::write_value(id, &mut out);
+    out.push_str(",\"result\":");
+    out
+}
+
+/// What stands behind the result in the text of a reply.
+pub const REPLY_TAIL: &str = ",\"error\":null}";
 
 /// The text of the reply to the failed request `id`.
 pub fn error_reply_text(id: &Value, error: &ReplyError) -> String {

@@ -290,7 +290,8 @@ impl State {
 fn payload_of(outgoing: Outgoing) -> Payload {
     match outgoing {
         Outgoing::Text(text) => Payload::Bytes(Bytes::from(text)),
-        Outgoing::Job(job) => Payload::Job(Box::new(move || Bytes::from(job()))),
+        Outgoing::Shared(text) => Payload::Bytes(text),
+        Outgoing::Job(job) => Payload::Job(job),
     }
 }
 

@@ -30,10 +30,14 @@ pub const READ_BYTES_MAX: usize = 16 * 1024;
 pub const BACKLOG_PAUSE_BYTES: usize = 64 * 1024;
 
 /// A session with more bytes of output waiting than this is congested: the state thread should merge its updates until it has drained.
-pub const BACKLOG_CONGESTED_BYTES: usize = 1024 * 1024;
+/// A session whose peer the kernel takes nothing for is so at once; this is for what one batch of events brings before anything is written.
+pub const BACKLOG_CONGESTED_BYTES: usize = 256 * 1024;
 
 /// A session with more bytes queued than this, behind the message being written, is closed when one more comes: it is not reading at all.
 pub const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Places for messages that an empty queue of a session keeps for the next.
+pub const QUEUE_KEPT_MAX: usize = 8;
 
 /// What a reply that is not encoded yet counts in a session's backlog.
 pub const JOB_BYTES_ASSUMED: usize = 16 * 1024;

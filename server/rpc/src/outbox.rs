@@ -15,12 +15,12 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::limits::{
-    BACKLOG_CONGESTED_BYTES, BACKLOG_PAUSE_BYTES, JOB_BYTES_ASSUMED, OUTBOX_BYTES_MAX, REQUESTS_QUEUED_MAX,
-    WRITE_BYTES_MAX, WRITE_SLICES_MAX,
+    BACKLOG_CONGESTED_BYTES, BACKLOG_PAUSE_BYTES, JOB_BYTES_ASSUMED, OUTBOX_BYTES_MAX, QUEUE_KEPT_MAX,
+    REQUESTS_QUEUED_MAX, WRITE_BYTES_MAX, WRITE_SLICES_MAX,
 };
 
-/// A reply that is encoded when its turn comes, on a thread where it may take long.
-pub type Job = Box<dyn FnOnce() -> Bytes + Send>;
+/// A reply that is encoded when its turn comes, on a thread where it may take long; gives its pieces in order.
+pub type Job = Box<dyn FnOnce() -> Vec<Bytes> + Send>;
 
 /// One thing to send.
 pub enum Payload {
@@ -116,7 +116,7 @@ struct State {
     queued_bytes: usize,
     /// What the writer has taken and the kernel has not.
     sending_bytes: usize,
-    /// Whether `Drained` is owed.
+    /// Whether the peer is slow, so that `Drained` is owed.
     congested: bool,
     closing: bool,
     /// Set once; nothing is queued any more.
@@ -126,6 +126,20 @@ struct State {
 impl State {
     fn backlog_bytes(&self) -> usize {
         self.queued_bytes + self.sending_bytes
+    }
+
+    /// What is to be done when all has been written.
+    fn take_of_empty(&mut self) -> Taken {
+        if self.queue.capacity() > QUEUE_KEPT_MAX {
+            self.queue = VecDeque::new();
+        }
+        if std::mem::take(&mut self.congested) {
+            Taken::Drained
+        } else if self.closing {
+            Taken::Finished
+        } else {
+            Taken::Nothing
+        }
     }
 
     fn end(&mut self, end: End) {
@@ -190,8 +204,8 @@ impl Outbox {
         self.state().backlog_bytes()
     }
 
-    /// Whether more than [`BACKLOG_CONGESTED_BYTES`] have come to wait. If so, one [`Drained`](crate::Inbound::Drained) will follow, when
-    /// nothing waits any more, unless the session ends before.
+    /// Whether the peer takes less than it is sent: the kernel has refused to take more, or more than [`BACKLOG_CONGESTED_BYTES`] have come
+    /// to wait. If so, one [`Drained`](crate::Inbound::Drained) will follow, when nothing waits any more, unless the session ends before.
     pub fn congested(&self) -> bool {
         self.state().congested
     }
@@ -265,12 +279,7 @@ impl Outbox {
                 state.queue.push_front(payload);
                 Taken::Nothing
             }
-            None if state.congested => {
-                state.congested = false;
-                Taken::Drained
-            }
-            None if state.closing => Taken::Finished,
-            None => Taken::Nothing,
+            None => state.take_of_empty(),
         }
     }
 
@@ -290,6 +299,11 @@ impl Outbox {
         if has_room {
             self.0.room.notify_one();
         }
+    }
+
+    /// Says that the kernel takes nothing more for now.
+    pub(crate) fn blocked(&self) {
+        self.state().congested = true;
     }
 
     /// Marks the session as over.

@@ -53,12 +53,12 @@ impl Writer<'_> {
             let _permit = self.jobs.acquire().await;
             spawn_blocking(job).await
         };
-        let bytes = encoded.map_err(|cause| {
+        let pieces = encoded.map_err(|cause| {
             error!(session = self.session.0, %cause, "encoding a reply failed");
             End::JobFailed
         })?;
-        self.outbox.encoded(bytes.len());
-        batch.push_back(bytes);
+        self.outbox.encoded(pieces.iter().map(Bytes::len).sum());
+        batch.extend(pieces);
         self.write(batch).await
     }
 
@@ -82,6 +82,7 @@ impl Writer<'_> {
                     self.outbox.written(bytes);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.outbox.blocked();
                     self.stream.writable().await.map_err(|error| self.gone(&error))?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

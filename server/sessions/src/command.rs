@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ecow::EcoString;
 use nonnet_chain::Record;
 use nonnet_engine::ChangeSet;
@@ -206,14 +207,18 @@ pub enum SourceNews {
 pub enum Outgoing {
     /// Sent as it is.
     Text(String),
-    /// Encoded when its turn comes, off the thread that owns the state.
-    Job(Box<dyn FnOnce() -> String + Send>),
+    /// The same, held once for all who are sent it.
+    Shared(Bytes),
+    /// Encoded when its turn comes, off the thread that owns the state: pieces to be sent in order, none where there is nothing to say.
+    /// A piece may be held once for all who are sent it.
+    Job(Box<dyn FnOnce() -> Vec<Bytes> + Send>),
 }
 
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.debug_tuple("Text").field(text).finish(),
+            Self::Shared(text) => f.debug_tuple("Shared").field(text).finish(),
             Self::Job(_) => f.write_str("Job"),
         }
     }
@@ -224,8 +229,20 @@ impl Outgoing {
     pub fn into_text(self) -> String {
         match self {
             Self::Text(text) => text,
-            Self::Job(job) => job(),
+            Self::Shared(text) => String::from_utf8_lossy(&text).into_owned(),
+            Self::Job(job) => String::from_utf8_lossy(&job().concat()).into_owned(),
         }
+    }
+
+    /// A text that ends in an end of line, which [`of_line`](Self::of_line) keeps or leaves out.
+    pub(crate) fn shared_line(mut text: String) -> Bytes {
+        text.push('\n');
+        Bytes::from(text)
+    }
+
+    /// What a session is sent of a text of [`shared_line`](Self::shared_line).
+    pub(crate) fn of_line(line: &Bytes, newline: bool) -> Self {
+        Self::Shared(line.slice(..line.len() - usize::from(!newline)))
     }
 
     /// The same with an end of line.
@@ -235,10 +252,17 @@ impl Outgoing {
                 text.push('\n');
                 Self::Text(text)
             }
-            Self::Job(job) => Self::Job(Box::new(move || {
-                let mut text = job();
+            Self::Shared(text) => {
+                let mut text = String::from_utf8_lossy(&text).into_owned();
                 text.push('\n');
-                text
+                Self::Text(text)
+            }
+            Self::Job(job) => Self::Job(Box::new(move || {
+                let mut pieces = job();
+                if !pieces.is_empty() {
+                    pieces.push(Bytes::from_static(b"\n"));
+                }
+                pieces
             })),
         }
     }

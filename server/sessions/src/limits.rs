@@ -12,6 +12,10 @@ pub const LOCKS_PER_SESSION_MAX: usize = 1_024;
 /// Transactions of one session that wait for a condition.
 pub const PARKED_PER_SESSION_MAX: usize = 1_000;
 
+/// Rows of which a congested monitor remembers what the client knows of them; of more, the whole database is remembered, all rows that
+/// have not changed since shared with it.
+pub const UNSENT_ROWS_MAX: usize = 64;
+
 /// Rows in a reply beyond which it is encoded off the state thread.
 pub const ROWS_ENCODED_INLINE_MAX: usize = 200;
 

@@ -6,9 +6,10 @@ mod delta;
 mod encode;
 mod merge;
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock, Weak};
 
+use bytes::Bytes;
 use ecow::EcoString;
 use nonnet_chain::MisfitDelta;
 use nonnet_engine::{ChangeSet, Snapshot};
@@ -19,7 +20,7 @@ use crate::peer::SessionId;
 
 pub(crate) use delta::{Delta, DeltaParts, is_condition_transient, is_transient, shows_transient_set};
 pub(crate) use encode::{encode_changes, encode_initial};
-pub(crate) use merge::Merged;
+pub(crate) use merge::Unsent;
 
 /// The notation of updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +56,7 @@ pub(crate) struct Monitor {
     /// What it belongs to.
     pub(crate) group: GroupKey,
     /// What a congested session has not been sent yet.
-    pub(crate) unsent: Option<Merged>,
+    pub(crate) unsent: Option<Unsent>,
     /// Set until it is answered, while the log is read: it is no member of its group yet, and sees nothing. No other monitor has the number.
     pub(crate) waits_as: Option<u64>,
 }
@@ -68,95 +69,89 @@ pub(crate) type GroupKey = (Arc<str>, Notation);
 pub(crate) struct Group {
     pub(crate) request: Arc<MonitorRequest>,
     /// The sessions, each with its monitor's id.
-    pub(crate) members: Vec<(SessionId, Arc<str>)>,
-    /// The initial state as last encoded, with the generation of the database it shows.
-    initial: Option<(u64, SharedText)>,
-    /// What those who were away have missed as last encoded, with that generation and the sequence number they left at.
-    delta: Option<(u64, u64, SharedDelta)>,
+    pub(crate) members: BTreeSet<(SessionId, Arc<str>)>,
+    /// The initial state as last encoded, with the generation of the database it shows; kept by those who are to be sent it.
+    initial: Option<(u64, Weak<Initial>)>,
+    /// What those who were away have missed as last encoded, with that generation and the sequence number they left at; kept likewise.
+    delta: Option<(u64, u64, Weak<Missed>)>,
 }
 
+/// The text of an initial state, which the first who needs it encodes.
+type Initial = OnceLock<Bytes>;
+
+/// The text of a [`Delta`], likewise.
+type Missed = OnceLock<Result<Bytes, MisfitDelta>>;
+
 /// A text that the first who needs it encodes.
-pub(crate) type SharedText = Arc<OnceLock<String>>;
+pub(crate) type SharedText = Arc<Initial>;
 
 /// A [`Delta`] that the first who needs it encodes.
-pub(crate) type SharedDelta = Arc<OnceLock<Result<String, MisfitDelta>>>;
+pub(crate) type SharedDelta = Arc<Missed>;
 
 /// The monitors of one database.
 #[derive(Debug, Default)]
-pub(crate) struct Groups(HashMap<GroupKey, Group>);
+pub(crate) struct Groups {
+    by_request: HashMap<GroupKey, Group>,
+    /// The newest initial state and the newest delta are kept for those who come one after the other; no older one is.
+    newest_initial: SharedText,
+    newest_delta: SharedDelta,
+}
 
 impl Groups {
     /// Adds a member to the group of `key`, which is made where there is none.
     pub(crate) fn join(&mut self, key: &GroupKey, request: &Arc<MonitorRequest>, session: SessionId, id: &Arc<str>) {
-        let group = self.0.entry(key.clone()).or_insert_with(|| Group {
+        let group = self.by_request.entry(key.clone()).or_insert_with(|| Group {
             request: Arc::clone(request),
-            members: Vec::new(),
+            members: BTreeSet::new(),
             initial: None,
             delta: None,
         });
-        group.members.push((session, Arc::clone(id)));
+        group.members.insert((session, Arc::clone(id)));
     }
 
     /// Takes a member out; a group without members ends.
-    pub(crate) fn leave(&mut self, key: &GroupKey, session: SessionId, id: &str) {
-        if let Some(group) = self.0.get_mut(key) {
-            group
-                .members
-                .retain(|(member, member_id)| *member != session || **member_id != *id);
+    pub(crate) fn leave(&mut self, key: &GroupKey, session: SessionId, id: &Arc<str>) {
+        if let Some(group) = self.by_request.get_mut(key) {
+            group.members.remove(&(session, Arc::clone(id)));
             if group.members.is_empty() {
-                self.0.remove(key);
+                self.by_request.remove(key);
             }
         }
     }
 
     /// The group of `key`.
     pub(crate) fn get(&self, key: &GroupKey) -> Option<&Group> {
-        self.0.get(key)
+        self.by_request.get(key)
     }
 
-    /// What a commit looks like to each group that sees any of it.
-    pub(crate) fn encode<'a>(
-        &'a self,
-        snapshot: &'a nonnet_engine::Database,
-        changes: &'a ChangeSet,
-    ) -> impl Iterator<Item = (&'a GroupKey, &'a Group, Option<String>)> {
-        self.0
-            .iter()
-            .filter(|(_, group)| group.concerns(changes))
-            .map(|(key, group)| {
-                let text = encode_changes(snapshot.schema(), &group.request, key.1, changes.changes());
-                (key, group, text)
-            })
+    /// The groups that watch a table in which something changed.
+    pub(crate) fn concerned<'a>(&'a self, changes: &'a ChangeSet) -> impl Iterator<Item = (&'a GroupKey, &'a Group)> {
+        self.by_request.iter().filter(|(_, group)| group.concerns(changes))
     }
 
     /// The place for what has changed in a group from the record `from` to `generation`; members that come back together share it.
     pub(crate) fn delta(&mut self, key: &GroupKey, generation: u64, from: u64) -> SharedDelta {
-        let Some(group) = self.0.get_mut(key) else {
+        let Some(group) = self.by_request.get_mut(key) else {
             return SharedDelta::default();
         };
-        match &group.delta {
-            Some((as_of, since, text)) if (*as_of, *since) == (generation, from) => Arc::clone(text),
-            _ => {
-                let text = SharedDelta::default();
-                group.delta = Some((generation, from, Arc::clone(&text)));
-                text
-            }
-        }
+        let known = group.delta.as_ref();
+        let known = known.filter(|(as_of, since, _)| (*as_of, *since) == (generation, from));
+        let text = known.and_then(|(.., text)| text.upgrade()).unwrap_or_default();
+        group.delta = Some((generation, from, Arc::downgrade(&text)));
+        self.newest_delta = Arc::clone(&text);
+        text
     }
 
     /// The place for the initial state of a group as of `generation`; members that come before the next change share it.
     pub(crate) fn initial(&mut self, key: &GroupKey, generation: u64) -> SharedText {
-        let Some(group) = self.0.get_mut(key) else {
+        let Some(group) = self.by_request.get_mut(key) else {
             return SharedText::default();
         };
-        match &group.initial {
-            Some((as_of, text)) if *as_of == generation => Arc::clone(text),
-            _ => {
-                let text = SharedText::default();
-                group.initial = Some((generation, Arc::clone(&text)));
-                text
-            }
-        }
+        let known = group.initial.as_ref().filter(|(as_of, _)| *as_of == generation);
+        let text = known.and_then(|(_, text)| text.upgrade()).unwrap_or_default();
+        group.initial = Some((generation, Arc::downgrade(&text)));
+        self.newest_initial = Arc::clone(&text);
+        text
     }
 }
 
@@ -175,6 +170,6 @@ pub(crate) fn initial_text<'a>(
     snapshot: &Snapshot,
     request: &MonitorRequest,
     notation: Notation,
-) -> &'a str {
-    shared.get_or_init(|| encode_initial(snapshot, request, notation))
+) -> &'a Bytes {
+    shared.get_or_init(|| Bytes::from(encode_initial(snapshot, request, notation)))
 }

@@ -271,9 +271,10 @@ impl Server {
             database: database.into(),
             sequence,
         };
-        for changes in &undone {
-            self.merge_into_congested(database, changes);
-        }
+        let all_undone = undone
+            .iter()
+            .fold(ChangeSet::default(), |all, changes| all.then(changes));
+        self.merge_into_congested(database, &all_undone);
         let mut ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         // The same events give the same commands, in the same order.
         ids.sort_unstable();

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use ecow::EcoString;
 use nonnet_schema::{ErrorKind, OvsdbError, ReplyError, error_reply_text};
 use serde_json::Value;
@@ -98,6 +99,16 @@ impl Session {
         self.queue.push_back(Queued { gate, matter, payload });
     }
 
+    /// Queues the update of one commit, a text of [`Outgoing::shared_line`].
+    pub(crate) fn push_line(&mut self, gate: Option<Gate>, line: &Bytes) {
+        let payload = Outgoing::of_line(line, self.newline);
+        self.queue.push_back(Queued {
+            gate,
+            matter: Matter::Update,
+            payload,
+        });
+    }
+
     /// Queues a text that bears its own end of line.
     pub(crate) fn queue_raw(&mut self, payload: Outgoing) {
         self.queue.push_back(Queued {
@@ -126,6 +137,10 @@ impl Session {
                 commands.push(Command::Finished { session: self.id });
             }
         }
+        if self.queue.is_empty() {
+            // What is idle holds nothing.
+            self.queue = VecDeque::new();
+        }
     }
 
     /// True where the session has ended and nothing more is owed.
@@ -135,13 +150,17 @@ impl Session {
     }
 
     /// What was queued on a state that was undone goes: updates vanish, replies become errors. False where the client's view cannot be
-    /// mended, so that it must connect anew.
+    /// mended, so that it must connect anew: it would be told of the undoing of what it was never told.
     pub(crate) fn undo_from(&mut self, failed: &Gate, reason: &EcoString) -> bool {
         let mut sound = true;
         let depends = |gate: &Gate| gate.database == failed.database && gate.sequence >= failed.sequence;
         for mut queued in std::mem::take(&mut self.queue) {
             if queued.gate.as_ref().is_some_and(depends) {
-                sound &= !matches!(queued.matter, Matter::MergedUpdate | Matter::Initial(_));
+                sound &= match queued.matter {
+                    Matter::MergedUpdate | Matter::Initial(_) => false,
+                    Matter::Update => !self.congested,
+                    Matter::Reply(_) | Matter::Notice => true,
+                };
                 let (Matter::Reply(id) | Matter::Initial(id)) = &queued.matter else {
                     continue;
                 };

@@ -16,12 +16,12 @@ async fn client_that_stops_reading_is_not_read_from_and_told_when_drained() {
     assert!(!outbox.congested());
     let chunk = bytes::Bytes::from(vec![b'x'; 64 * 1024]);
     let mut sent = 0;
-    while !outbox.congested() {
+    while outbox.backlog_bytes() <= BACKLOG_CONGESTED_BYTES {
         outbox.send(chunk.clone());
         sent += chunk.len();
         tokio::task::yield_now().await;
     }
-    assert!(outbox.backlog_bytes() > BACKLOG_CONGESTED_BYTES / 2);
+    assert!(outbox.congested());
     write(&mut client, "{\"id\":1}").await;
     // Served meanwhile.
     let (mut other, _) = server.connect().await;
@@ -48,11 +48,27 @@ async fn client_that_stops_reading_is_not_read_from_and_told_when_drained() {
 }
 
 #[tokio::test]
+async fn session_is_congested_as_soon_as_the_kernel_takes_no_more() {
+    let mut server = Server::start();
+    let (mut client, accepted) = server.connect().await;
+    let mut sent = 0;
+    while !accepted.outbox.congested() {
+        accepted.outbox.send(vec![b'x'; 100]);
+        sent += 100;
+        tokio::task::yield_now().await;
+    }
+    assert!(accepted.outbox.backlog_bytes() < 10_000, "{sent} bytes were sent");
+    read_exactly(&mut client, sent).await;
+    server.drained().await;
+    assert!(!accepted.outbox.congested());
+}
+
+#[tokio::test]
 async fn session_that_is_not_congested_is_not_told_that_it_drained() {
     let mut server = Server::start();
     let (mut client, accepted) = server.connect().await;
-    accepted.outbox.send(vec![b'x'; 100_000]);
-    read_exactly(&mut client, 100_000).await;
+    accepted.outbox.send(vec![b'x'; 10_000]);
+    read_exactly(&mut client, 10_000).await;
     write(&mut client, "{\"id\":1}").await;
     assert_eq!(server.message().await.0, json!({"id": 1}));
 }
@@ -64,7 +80,7 @@ async fn one_long_reply_may_exceed_every_threshold() {
     let bytes = OUTBOX_BYTES_MAX + 10_000_000;
     accepted
         .outbox
-        .send(Payload::Job(Box::new(move || vec![b'x'; bytes].into())));
+        .send(Payload::Job(Box::new(move || vec![vec![b'x'; bytes].into()])));
     accepted.outbox.send(b"}".to_vec());
     let read = tokio::spawn(async move { read_exactly(&mut client, bytes + 1).await.len() });
     server.drained().await;

@@ -90,7 +90,7 @@ async fn replies_and_jobs_are_sent_in_order() {
     let (mut client, accepted) = server.connect().await;
     let outbox = accepted.outbox;
     outbox.send(b"one ".to_vec());
-    outbox.send(nonnet_rpc::Payload::Job(Box::new(|| b"two ".to_vec().into())));
+    outbox.send(nonnet_rpc::Payload::Job(Box::new(|| vec![b"two ".to_vec().into()])));
     outbox.send(b"three ".to_vec());
     outbox.send(Vec::new());
     outbox.send(b"four".to_vec());

@@ -6,10 +6,11 @@
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ecow::EcoString;
 use nonnet_engine::Snapshot;
 use nonnet_schema::{
-    ErrorKind, MonitorRequest, OvsdbError, ReplyError, Uuid, error_reply_text, json, parse_uuid, reply_text,
+    ErrorKind, MonitorRequest, OvsdbError, REPLY_TAIL, ReplyError, Uuid, error_reply_text, json, parse_uuid, reply_head,
 };
 use serde_json::Value;
 
@@ -232,9 +233,9 @@ impl Server {
             newest_id: served.transaction_id(),
         };
         let (gate, is_short, reply) = (served.gate(), start.is_short(), reply_id.clone());
-        let encode = move || reply_text(&reply, &start.encode());
+        let encode = move || start.encode(&reply);
         let payload = if is_short {
-            Outgoing::Text(encode())
+            Outgoing::Shared(Bytes::from(encode().concat()))
         } else {
             Outgoing::Job(Box::new(encode))
         };
@@ -271,17 +272,25 @@ impl Start {
         rows <= ROWS_ENCODED_INLINE_MAX
     }
 
-    fn encode(&self) -> String {
+    /// The reply in pieces: what all monitors of the group are told is held once for them.
+    fn encode(&self, reply_id: &Value) -> Vec<Bytes> {
+        let head = reply_head(reply_id);
         let initial = || initial_text(&self.shared, &self.snapshot, &self.request, self.notation);
         if self.notation != Notation::Update3 {
-            return initial().to_owned();
+            return vec![head.into(), initial().clone(), REPLY_TAIL.into()];
         }
         let delta = self.delta.as_ref();
-        match delta.map(|(delta, shared)| shared.get_or_init(|| delta.encode())) {
-            Some(Ok(missed)) => format!("[true,\"{}\",{missed}]", self.newest_id),
+        let missed = delta.map(|(delta, shared)| shared.get_or_init(|| delta.encode().map(Bytes::from)));
+        let (found, text) = match missed {
+            Some(Ok(missed)) => (true, missed),
             // Where the log and the rows do not fit together, the rows are what counts.
-            Some(Err(_)) | None => format!("[false,\"{}\",{}]", self.newest_id, initial()),
-        }
+            Some(Err(_)) | None => (false, initial()),
+        };
+        vec![
+            format!("{head}[{found},\"{}\",", self.newest_id).into(),
+            text.clone(),
+            format!("]{REPLY_TAIL}").into(),
+        ]
     }
 }
 

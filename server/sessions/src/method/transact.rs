@@ -3,10 +3,11 @@
 //! A transaction whose `wait` does not hold is parked: it runs again, from its first operation, after every change of its database, and
 //! when its time is up. Parked transactions are tried in the order they came.
 
+use bytes::Bytes;
 use ecow::{EcoString, EcoVec};
 use nonnet_chain::{Author, Request};
 use nonnet_engine::{Commit, Context, OperationResult, Outcome, execute, write_results};
-use nonnet_schema::{ErrorKind, OvsdbError, ReplyError, error_reply_text, json};
+use nonnet_schema::{ErrorKind, OvsdbError, REPLY_TAIL, ReplyError, error_reply_text, json, reply_head};
 use serde_json::Value;
 
 use super::params_json;
@@ -158,18 +159,17 @@ impl Server {
             .sum();
         let id = parked.id.clone();
         let encode = move || {
-            let mut text = String::from("{\"id\":");
-            json::write_value(&id, &mut text);
-            text.push_str(",\"result\":");
+            let mut text = reply_head(&id);
             write_results(&results, &mut text);
-            text.push_str(",\"error\":null}");
+            text.push_str(REPLY_TAIL);
             text
         };
         let payload = if rows > ROWS_ENCODED_INLINE_MAX {
-            Outgoing::Job(Box::new(encode))
+            Outgoing::Job(Box::new(move || vec![Bytes::from(encode())]))
         } else {
             Outgoing::Text(encode())
         };
+        self.send_unsent(parked.session);
         self.push(parked.session, gate, Matter::Reply(parked.id.clone()), payload);
     }
 
