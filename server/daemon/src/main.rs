@@ -7,6 +7,7 @@ mod arguments;
 mod clock;
 mod controller;
 mod databases;
+mod descriptors;
 mod detach;
 mod logging;
 mod network;
@@ -168,6 +169,7 @@ async fn serve(
     server: Server,
     entropy: Entropy,
 ) -> anyhow::Result<ExitCode> {
+    descriptors::raise_limit();
     // From here on a signal means a clean stop.
     let signals = Signals::new()?;
     let (inbound_sender, inbound) = inbound_channel();
