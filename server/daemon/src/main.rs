@@ -31,7 +31,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use nonnet_engine::Entropy;
 use nonnet_gateway::Gateway;
-use nonnet_rpc::{Listeners, Remote, inbound_channel};
+use nonnet_rpc::{Listeners, Remote, RemoteOptions, inbound_channel};
 use nonnet_sessions::{Event, Server};
 use nonnet_store::{Durability, OpenError};
 use tokio::process::{Child, Command};
@@ -176,7 +176,7 @@ async fn serve(
     let mut listeners = Listeners::new(inbound_sender);
     let mut listening = Vec::new();
     for remote in remotes {
-        listening.push(listeners.start(remote)?.remote.to_string());
+        listening.push(listeners.start(remote, RemoteOptions::default())?.remote.to_string());
     }
     let short_link = arguments.default_socket().and_then(|socket| ShortLink::make(&socket));
     let mut gateway = start_gateway(arguments, &listeners)?;

@@ -6,17 +6,24 @@ use std::{
     fs, io,
     net::SocketAddr,
     os::{
-        fd::AsRawFd,
-        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        fd::{AsFd, AsRawFd},
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
     },
     path::{Path, PathBuf},
 };
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_socket, socket as open_socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_socket, setsockopt, socket as open_socket, sockopt,
+};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
+use tracing::debug;
 
-use crate::limits::{LISTEN_BACKLOG, SOCKET_MODE, SOCKET_PATH_BYTES_MAX};
+use crate::{
+    limits::{LISTEN_BACKLOG, SOCKET_MODE, SOCKET_PATH_BYTES_MAX},
+    options::RemoteOptions,
+    remote::Remote,
+};
 
 /// Why a remote cannot be listened on; each text names the path or address.
 #[derive(Debug, Error)]
@@ -63,6 +70,9 @@ pub enum ListenError {
         /// Asked for.
         address: SocketAddr,
     },
+    /// A kind of remote that this server does not have yet.
+    #[error("{0}: this kind of remote is not supported by nonnetd yet")]
+    NotYet(Remote),
     /// The system refused.
     #[error("{subject}: cannot {verb}: {cause}")]
     System {
@@ -98,12 +108,17 @@ impl SocketFile {
     }
 }
 
-/// Listens on a unix socket; needs a tokio runtime.
+/// Listens on a unix socket for owner and group; needs a tokio runtime.
 ///
 /// # Errors
 ///
 /// [`ListenError`] when the socket cannot be opened; nothing has changed then.
 pub fn listen_unix(path: &Path) -> Result<(UnixListener, SocketFile), ListenError> {
+    listen_unix_as(path, &RemoteOptions::default())
+}
+
+/// Listens on a unix socket with the mode and the group of the options.
+pub(crate) fn listen_unix_as(path: &Path, options: &RemoteOptions) -> Result<(UnixListener, SocketFile), ListenError> {
     let bytes = path.as_os_str().len();
     if bytes > SOCKET_PATH_BYTES_MAX {
         return Err(ListenError::PathTooLong {
@@ -114,23 +129,43 @@ pub fn listen_unix(path: &Path) -> Result<(UnixListener, SocketFile), ListenErro
     make_way(path)?;
     let socket = UnixSocket::new_stream().map_err(failed(path, "open a socket"))?;
     socket.bind(path).map_err(|cause| bind_error(path, cause))?;
-    // Nobody can connect before `listen`, so the mode is right from the first connection on, whatever the umask.
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
-        .map_err(failed(path, "set the mode of the socket"))?;
     let made = fs::symlink_metadata(path).map_err(failed(path, "find the socket just made"))?;
-    let listener = socket.listen(LISTEN_BACKLOG).map_err(failed(path, "listen"))?;
-    Ok((
-        listener,
-        SocketFile {
-            path: path.to_owned(),
-            device: made.dev(),
-            inode: made.ino(),
-        },
-    ))
+    let file = SocketFile {
+        path: path.to_owned(),
+        device: made.dev(),
+        inode: made.ino(),
+    };
+    // Nobody can connect before `listen`, so group and mode are right from the first connection on, whatever the umask.
+    let listener = open_to(path, options).and_then(|()| socket.listen(LISTEN_BACKLOG).map_err(failed(path, "listen")));
+    if listener.is_err() {
+        // The error that is told is the first.
+        let _ = file.remove();
+    }
+    Ok((listener?, file))
+}
+
+/// Gives a socket's file its group and its mode.
+fn open_to(path: &Path, options: &RemoteOptions) -> Result<(), ListenError> {
+    if let Some(group) = options.group {
+        chown(path, None, Some(group)).map_err(failed(path, "set the group of the socket"))?;
+    }
+    let mode = options.mode.unwrap_or(SOCKET_MODE);
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed(path, "set the mode of the socket"))
+}
+
+/// Sets the code point of what a TCP socket sends (RFC 2474).
+pub(crate) fn set_code_point(socket: &impl AsFd, address: SocketAddr, code_point: u8) -> io::Result<()> {
+    let class = i32::from(code_point) << 2;
+    if address.is_ipv6() {
+        setsockopt(socket, sockopt::Ipv6TClass, &class)?;
+    }
+    // An IPv6 socket may speak IPv4 too.
+    setsockopt(socket, sockopt::Ipv4Tos, &class)?;
+    Ok(())
 }
 
 /// Listens on a TCP port; needs a tokio runtime.
-pub(crate) fn listen_tcp(address: SocketAddr) -> Result<TcpListener, ListenError> {
+pub(crate) fn listen_tcp(address: SocketAddr, options: &RemoteOptions) -> Result<TcpListener, ListenError> {
     let refused = |verb| {
         move |cause| ListenError::System {
             subject: address.to_string(),
@@ -144,6 +179,10 @@ pub(crate) fn listen_tcp(address: SocketAddr) -> Result<TcpListener, ListenError
     }
     .map_err(refused("open a socket"))?;
     socket.set_reuseaddr(true).map_err(refused("set SO_REUSEADDR"))?;
+    // What is sent before a session is accepted has the code point too; where the system has none, sessions do without.
+    if let Err(error) = set_code_point(&socket, address, options.code_point()) {
+        debug!(%address, %error, "the code point of a listening socket was not set");
+    }
     let taken_or = |verb| {
         move |cause: io::Error| match cause.kind() {
             io::ErrorKind::AddrInUse => ListenError::PortInUse { address },

@@ -5,11 +5,16 @@
 //!
 //! This crate never looks into a message, and nothing a client does can make it hold more than `limits` says.
 
+mod accept;
+mod backoff;
 mod bind;
+mod dial;
+mod endpoint;
 mod http;
 mod inbound;
 pub mod limits;
 mod listeners;
+mod options;
 mod outbox;
 mod parse;
 mod peer;
@@ -17,12 +22,17 @@ mod reader;
 mod refuse;
 mod remote;
 mod session;
+mod status;
 mod stream;
+mod tls;
 mod writer;
 
 pub use bind::{ListenError, SocketFile, listen_unix};
 pub use inbound::{Inbound, InboundReceiver, InboundSender, Weight, inbound_channel};
 pub use listeners::{Attacher, Listeners, Listening};
+pub use options::RemoteOptions;
 pub use outbox::{Job, Outbox, Payload};
 pub use peer::identify_unix;
-pub use remote::{Remote, RemoteError};
+pub use remote::{Host, Remote, RemoteError};
+pub use status::{ConnectionState, RemoteStatus};
+pub use tls::{CaCert, Tls, TlsError};

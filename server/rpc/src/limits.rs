@@ -76,6 +76,19 @@ pub const ACCEPT_FAILURES_MAX: u32 = 16;
 /// A TCP peer silent for this long is asked with `echo`, and dropped when it stays silent as long again (ovsdb-server's default).
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The first wait before a remote is dialled again; it doubles from then on.
+pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
+
+/// The longest such wait, unless the remote's options have another (ovsdb-server's default).
+pub const BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(8);
+
+/// How long one attempt to dial a remote may take, its handshake included.
+pub const DIAL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The code point of what is sent over TCP: internetwork control, so that a congested network can still be told what to do (ovsdb-server's
+/// default).
+pub const DSCP_DEFAULT: u8 = 48;
+
 /// The longest path a unix socket can have, in bytes: `sun_path` less its terminating zero (`unix(7)`).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 

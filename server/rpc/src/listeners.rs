@@ -1,4 +1,4 @@
-//! The owner of all sockets the server listens on and of the sessions they bring.
+//! The owner of all remotes and of the sessions they bring.
 
 use std::{
     io,
@@ -7,33 +7,31 @@ use std::{
     time::Duration,
 };
 
-use ecow::EcoString;
-use nix::sys::socket::{setsockopt, sockopt::KeepAlive};
 use nonnet_sessions::Peer;
-use tokio::{
-    net::{TcpListener, UnixListener, UnixStream},
-    sync::Semaphore,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::{net::UnixStream, sync::Semaphore, task::JoinHandle, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
-    bind::{ListenError, SocketFile, listen_tcp, listen_unix},
+    accept::{AcceptLoop, Listener},
+    bind::{ListenError, SocketFile, listen_tcp, listen_unix_as},
+    dial::Dialler,
+    endpoint::Endpoint,
     inbound::InboundSender,
-    limits::{ACCEPT_FAILURES_MAX, ACCEPT_PAUSE, LINGER, SESSIONS_MAX},
-    refuse::refuse,
+    limits::{LINGER, SESSIONS_MAX},
+    options::RemoteOptions,
     remote::Remote,
-    session::{Common, serve, serve_peer},
+    session::{Common, serve_peer},
+    status::RemoteStatus,
     stream::Stream,
+    tls::Tls,
 };
 
-/// One remote that is being listened on.
+/// One remote that brings sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
     /// As it was asked for.
     pub remote: Remote,
-    /// The port in use, on TCP; the kernel's choice where 0 was asked for.
+    /// The port listened on, on TCP and TLS; the kernel's choice where 0 was asked for.
     pub port: Option<u16>,
 }
 
@@ -58,7 +56,7 @@ impl Attacher {
     }
 }
 
-/// Listens on remotes and runs the sessions they accept. Its methods need a tokio runtime.
+/// Listens on remotes and dials them, and runs their sessions. Its methods need a tokio runtime.
 ///
 /// Dropping it stops the accepting but neither removes the sockets' files nor ends the sessions; [`stop`](Self::stop) does.
 pub struct Listeners {
@@ -66,17 +64,21 @@ pub struct Listeners {
     places: Arc<Semaphore>,
     sessions_max: u32,
     running: Vec<Running>,
+    tls: Tls,
 }
 
 struct Running {
     listening: Listening,
-    accepting: JoinHandle<()>,
+    endpoint: Arc<Endpoint>,
+    /// Accepts or dials.
+    task: JoinHandle<()>,
     file: Option<SocketFile>,
 }
 
 impl Running {
-    fn end(self) {
-        self.accepting.abort();
+    /// Brings in no more sessions.
+    fn end(&self) {
+        self.task.abort();
         if let Some(file) = &self.file
             && let Err(cause) = file.remove()
             && cause.kind() != io::ErrorKind::NotFound
@@ -88,13 +90,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.task.abort();
     }
-}
-
-enum Listener {
-    Unix(UnixListener),
-    Tcp(TcpListener),
 }
 
 impl Listeners {
@@ -110,43 +107,104 @@ impl Listeners {
             places: Arc::new(Semaphore::new(sessions_max as usize)),
             sessions_max,
             running: Vec::new(),
+            tls: Tls::default(),
         }
     }
 
-    /// Starts to listen; sessions come from now on.
+    /// Starts to listen, or to dial; sessions come from now on.
+    ///
+    /// A remote that cannot be dialled is no error: it is tried again and again.
     ///
     /// # Errors
     ///
     /// [`ListenError`] when the socket cannot be opened; nothing has changed then.
-    pub fn start(&mut self, remote: Remote) -> Result<Listening, ListenError> {
-        let (listener, file, port) = match &remote {
-            Remote::PassiveUnix(path) => {
-                let (listener, file) = listen_unix(path)?;
-                (Listener::Unix(listener), Some(file), None)
-            }
-            Remote::PassiveTcp(address) => {
-                let listener = listen_tcp(*address)?;
-                let port = listener.local_addr().ok().map(|bound| bound.port());
-                (Listener::Tcp(listener), None, port)
-            }
+    pub fn start(&mut self, remote: Remote, options: RemoteOptions) -> Result<Listening, ListenError> {
+        if remote.is_tls() {
+            return Err(ListenError::NotYet(remote));
+        }
+        let endpoint = Arc::new(Endpoint::new(&remote, options));
+        let running = if remote.is_active() {
+            self.dial(remote, endpoint)
+        } else {
+            self.listen(remote, endpoint)?
         };
+        let listening = running.listening.clone();
+        self.running.push(running);
+        Ok(listening)
+    }
+
+    fn listen(&self, remote: Remote, endpoint: Arc<Endpoint>) -> Result<Running, ListenError> {
+        let options = endpoint.options();
+        let (listener, file) = match &remote {
+            Remote::PassiveUnix(path) => {
+                let (listener, file) = listen_unix_as(path, &options)?;
+                (Listener::Unix(listener), Some(file))
+            }
+            Remote::PassiveTcp(address) => (Listener::Tcp(listen_tcp(*address, &options)?), None),
+            _ => return Err(ListenError::NotYet(remote)),
+        };
+        let port = listener.port();
         if let (Remote::PassiveTcp(asked), Some(port)) = (&remote, port) {
             log_port(*asked, port);
         }
         let loop_of = AcceptLoop {
-            remote: EcoString::from(remote.to_string()),
+            endpoint: Arc::clone(&endpoint),
             listener,
             common: Arc::clone(&self.common),
             places: Arc::clone(&self.places),
             sessions_max: self.sessions_max,
         };
-        let listening = Listening { remote, port };
-        self.running.push(Running {
-            listening: listening.clone(),
-            accepting: tokio::spawn(loop_of.run()),
+        Ok(Running {
+            listening: Listening { remote, port },
+            endpoint,
+            task: tokio::spawn(loop_of.run()),
             file,
-        });
-        Ok(listening)
+        })
+    }
+
+    fn dial(&self, remote: Remote, endpoint: Arc<Endpoint>) -> Running {
+        let dialler = Dialler {
+            remote: remote.clone(),
+            endpoint: Arc::clone(&endpoint),
+            common: Arc::clone(&self.common),
+            places: Arc::clone(&self.places),
+        };
+        Running {
+            listening: Listening { remote, port: None },
+            endpoint,
+            task: tokio::spawn(dialler.run()),
+            file: None,
+        }
+    }
+
+    /// Changes the options of a remote. Its sessions go on where only `inactivity_probe` and `max_backoff` change, and are closed where
+    /// `dscp`, `read_only` or `role` do; it goes on to listen. `mode` and `group` are for the next start. False where there is no such
+    /// remote.
+    pub fn configure(&mut self, remote: &Remote, options: RemoteOptions) -> bool {
+        let Some(running) = self.find(remote) else {
+            return false;
+        };
+        running.endpoint.configure(options);
+        true
+    }
+
+    /// How a remote is doing; None where there is no such remote.
+    pub fn status(&self, remote: &Remote) -> Option<RemoteStatus> {
+        let running = self.find(remote)?;
+        Some(RemoteStatus {
+            bound_port: running.listening.port,
+            ..running.endpoint.status()
+        })
+    }
+
+    /// Sets what TLS is made of for all remotes, from the next connection on. Nothing is read before then; [`Tls::check`] tells whether it
+    /// will do.
+    pub fn set_tls(&mut self, tls: Tls) {
+        self.tls = tls;
+    }
+
+    fn find(&self, remote: &Remote) -> Option<&Running> {
+        self.running.iter().find(|running| running.listening.remote == *remote)
     }
 
     /// A handle for sessions that come from elsewhere than a remote; they end with [`stop`](Self::stop) like all others.
@@ -157,12 +215,13 @@ impl Listeners {
         }
     }
 
-    /// The remotes being listened on, in the order they were started.
+    /// The remotes, in the order they were started.
     pub fn list(&self) -> Vec<Listening> {
         self.running.iter().map(|running| running.listening.clone()).collect()
     }
 
-    /// Stops accepting on one remote and removes its socket's file; its sessions go on. False where it is not being listened on.
+    /// Stops a remote: nothing is accepted or dialled any more, its socket's file is removed, and its sessions are closed once what is
+    /// queued for them has been written. False where there is no such remote.
     pub fn stop_remote(&mut self, remote: &Remote) -> bool {
         let found = self
             .running
@@ -172,6 +231,7 @@ impl Listeners {
             return false;
         };
         running.end();
+        running.endpoint.stop();
         true
     }
 
@@ -183,7 +243,7 @@ impl Listeners {
     /// Stops accepting and removes the sockets' files; sessions go on.
     pub fn stop_accepting(&mut self) {
         self.common.stopping.store(true, Ordering::Relaxed);
-        self.running.drain(..).for_each(Running::end);
+        self.running.drain(..).for_each(|running| running.end());
     }
 
     /// Stops accepting, writes out what is queued for each session, and ends them all; after the given grace by force.
@@ -221,71 +281,4 @@ fn log_port(asked: SocketAddr, port: u16) {
             info!(target: "socket_util", "{}:[{}]: listening on port {port}", address.port(), address.ip());
         }
     }
-}
-
-struct AcceptLoop {
-    remote: EcoString,
-    listener: Listener,
-    common: Arc<Common>,
-    places: Arc<Semaphore>,
-    sessions_max: u32,
-}
-
-impl AcceptLoop {
-    async fn run(self) {
-        let mut failures = 0;
-        loop {
-            match self.listener.accept().await {
-                Ok(stream) => {
-                    failures = 0;
-                    self.admit(stream);
-                }
-                Err(error) => {
-                    failures += 1;
-                    self.recover(&error, failures).await;
-                }
-            }
-        }
-    }
-
-    /// Rests where accepting again at once would fail again at once; a single failure is most often a client that has gone (`accept(2)`).
-    async fn recover(&self, error: &io::Error, failures: u32) {
-        if !is_shortage(error) && failures < ACCEPT_FAILURES_MAX {
-            return;
-        }
-        if failures == 1 || failures == ACCEPT_FAILURES_MAX {
-            warn!(remote = %self.remote, %error, "cannot accept sessions for now");
-        }
-        sleep(ACCEPT_PAUSE).await;
-    }
-
-    fn admit(&self, stream: Stream) {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => {
-                tokio::spawn(serve(stream, self.remote.clone(), Arc::clone(&self.common), place));
-            }
-            Err(_) => refuse(&stream, self.sessions_max),
-        }
-    }
-}
-
-impl Listener {
-    async fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                // Replies are single writes; waiting to gather more would only delay them.
-                stream.set_nodelay(true)?;
-                setsockopt(&stream, KeepAlive, &true)?;
-                Ok(Stream::Tcp(stream))
-            }
-        }
-    }
-}
-
-/// Whether the process or the system has run out of something.
-fn is_shortage(error: &io::Error) -> bool {
-    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
 }

@@ -10,13 +10,17 @@ use std::{
 use bytes::Bytes;
 use nonnet_schema::Scanner;
 use nonnet_sessions::SessionId;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tracing::debug;
 
 use crate::{
+    endpoint::Probing,
     http::{Sniffed, refusal, sniff},
     inbound::{Inbound, InboundSender, Scale},
-    limits::{HANGUP_POLL, PROBE_INTERVAL, READ_BYTES_MAX},
+    limits::{HANGUP_POLL, READ_BYTES_MAX},
     outbox::{End, Outbox},
     parse::{Parsed, parse},
     stream::Stream,
@@ -37,6 +41,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) jobs: &'a Semaphore,
     pub(crate) scanner: Scanner,
     pub(crate) opening: Opening,
+    /// What is done about silence; None where the kernel always tells when the peer goes.
+    pub(crate) probing: Option<Probing<'a>>,
 }
 
 /// The first bytes of a session, held until they are known not to be HTTP.
@@ -170,24 +176,38 @@ impl Reader<'_> {
 
     /// Reads what is there, waiting for it; 0 at the end of input.
     async fn fill(&mut self) -> Result<usize, End> {
+        let mut silent_since = Instant::now();
         let mut is_probed = false;
         loop {
-            if !self.wait_for_input().await? {
+            if !self.wait_for_input(silent_since).await? {
                 if is_probed {
                     return Err(End::PeerSilent);
                 }
                 is_probed = true;
+                silent_since = Instant::now();
                 self.outbox.send(Bytes::from_static(PROBE));
+                self.tell_idle(true);
                 continue;
             }
             match self.read_some() {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    if is_probed {
+                        self.tell_idle(false);
+                    }
+                    return Ok(bytes);
+                }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => {
                     debug!(session = self.session.0, %error, "reading failed");
                     return Err(End::PeerGone);
                 }
             }
+        }
+    }
+
+    fn tell_idle(&self, is_idle: bool) {
+        if let Some(probing) = &self.probing {
+            probing.idle(is_idle);
         }
     }
 
@@ -202,17 +222,20 @@ impl Reader<'_> {
         Ok(bytes)
     }
 
-    /// Waits until the socket can be read; false when a probed peer has been silent for too long.
-    async fn wait_for_input(&self) -> Result<bool, End> {
-        let readable = if self.stream.is_probed() {
-            match timeout(PROBE_INTERVAL, self.stream.readable()).await {
-                Ok(readable) => readable,
-                Err(_) => return Ok(false),
+    /// Waits until the socket can be read; false when the peer has been silent for too long.
+    async fn wait_for_input(&mut self, silent_since: Instant) -> Result<bool, End> {
+        let stream = self.stream;
+        let silence = async {
+            match &mut self.probing {
+                Some(probing) => probing.silence_since(silent_since).await,
+                None => std::future::pending().await,
             }
-        } else {
-            self.stream.readable().await
         };
-        readable.map(|()| true).map_err(|_| End::PeerGone)
+        tokio::select! {
+            biased;
+            readable = stream.readable() => readable.map(|()| true).map_err(|_| End::PeerGone),
+            () = silence => Ok(false),
+        }
     }
 
     async fn wait_for_hangup(&self) -> End {

@@ -8,13 +8,13 @@ use std::{
     },
 };
 
-use ecow::EcoString;
 use nonnet_schema::Scanner;
 use nonnet_sessions::{Peer, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use crate::{
+    endpoint::{Endpoint, Probing},
     inbound::{Inbound, InboundSender, Scale},
     limits::{JOBS_PARALLEL_MAX, LINGER},
     outbox::{End, Outbox},
@@ -54,23 +54,49 @@ impl Common {
         self.open().values().cloned().collect()
     }
 
+    /// The name and the outbox of a new session.
+    fn admit(&self) -> (SessionId, Outbox) {
+        (SessionId(self.next_id.fetch_add(1, Ordering::Relaxed)), Outbox::new())
+    }
+
     fn open(&self) -> MutexGuard<'_, HashMap<SessionId, Outbox>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Serves one session of a remote; the permit is its place among [`SESSIONS_MAX`](crate::limits::SESSIONS_MAX).
-pub(crate) async fn serve(stream: Stream, remote: EcoString, common: Arc<Common>, permit: OwnedSemaphorePermit) {
-    let peer = identify(&stream, remote);
-    serve_peer(stream, peer, common, permit).await;
+/// Serves one session of a remote; the permit is its place among [`SESSIONS_MAX`](crate::limits::SESSIONS_MAX). Gives why it ended, once
+/// nothing of it is left.
+pub(crate) async fn serve(stream: Stream, endpoint: &Endpoint, common: &Common, permit: OwnedSemaphorePermit) -> End {
+    let mut peer = identify(&stream, endpoint.name.clone());
+    let (session, outbox) = common.admit();
+    if !endpoint.enter(session, &outbox, &mut peer) {
+        return End::Aborted;
+    }
+    let probing = Some(endpoint.probing());
+    let end = run(session, &stream, peer, common, &outbox, probing).await;
+    endpoint.leave(session);
+    close(&stream, common, end, permit).await;
+    end
 }
 
 /// Serves one session of a peer that is known already.
 pub(crate) async fn serve_peer(stream: Stream, peer: Peer, common: Arc<Common>, permit: OwnedSemaphorePermit) {
-    let session = SessionId(common.next_id.fetch_add(1, Ordering::Relaxed));
-    let outbox = Outbox::new();
+    let (session, outbox) = common.admit();
+    let end = run(session, &stream, peer, &common, &outbox, None).await;
+    close(&stream, &common, end, permit).await;
+}
+
+/// Runs a session to its end, and tells the state thread.
+async fn run(
+    session: SessionId,
+    stream: &Stream,
+    peer: Peer,
+    common: &Common,
+    outbox: &Outbox,
+    probing: Option<Probing<'_>>,
+) -> End {
     common.open().insert(session, outbox.clone());
-    let end = exchange(session, &stream, peer, &common, &outbox).await;
+    let end = exchange(session, stream, peer, common, outbox, probing).await;
     outbox.end(end);
     common.open().remove(&session);
     match end {
@@ -79,16 +105,28 @@ pub(crate) async fn serve_peer(stream: Stream, peer: Peer, common: Arc<Common>, 
     }
     // Without a state thread there is nobody to tell.
     let _ = common.inbound.send(Inbound::Closed { session }).await;
+    end
+}
+
+/// Closes the connection so that what was written last arrives.
+async fn close(stream: &Stream, common: &Common, end: End, permit: OwnedSemaphorePermit) {
     // Who still sends when the server stops loses that anyway.
     let stopping = common.stopping.load(Ordering::Relaxed);
     if end == End::Flushed && stream.end_output().is_ok() && !stopping {
-        linger(&stream, LINGER).await;
+        linger(stream, LINGER).await;
     }
     drop(permit);
 }
 
 /// Reads and writes until either half is at its end.
-async fn exchange(session: SessionId, stream: &Stream, peer: Peer, common: &Common, outbox: &Outbox) -> End {
+async fn exchange(
+    session: SessionId,
+    stream: &Stream,
+    peer: Peer,
+    common: &Common,
+    outbox: &Outbox,
+    probing: Option<Probing<'_>>,
+) -> End {
     let inbound = &common.inbound;
     let remote = peer.remote.clone();
     if inbound
@@ -119,6 +157,7 @@ async fn exchange(session: SessionId, stream: &Stream, peer: Peer, common: &Comm
         jobs: &common.jobs,
         scanner: Scanner::new(),
         opening: Opening::Held(Vec::new()),
+        probing,
     };
     tokio::select! {
         biased;

@@ -73,11 +73,6 @@ impl Stream {
             Self::Tcp(stream) => stream.local_addr().ok(),
         }
     }
-
-    /// Whether silence is to be asked about; the kernel tells when the other end of a unix socket goes.
-    pub(crate) fn is_probed(&self) -> bool {
-        matches!(self, Self::Tcp(_))
-    }
 }
 
 impl AsFd for Stream {

@@ -8,7 +8,7 @@
 
 use std::{fs::File, time::Duration};
 
-use nonnet_rpc::{Inbound, Listeners, Remote, inbound_channel};
+use nonnet_rpc::{Inbound, Listeners, Remote, RemoteOptions, inbound_channel};
 use tokio::{net::UnixSocket, time::timeout};
 
 /// The processor time this process has used, in ticks of 10 ms (`proc(5)`, stat fields 14 and 15).
@@ -27,7 +27,9 @@ async fn accept_loop_rests_without_file_descriptors_and_recovers() {
     let path = directory.path().join("sock");
     let (sender, mut events) = inbound_channel();
     let mut listeners = Listeners::new(sender);
-    listeners.start(Remote::PassiveUnix(path.clone())).unwrap();
+    listeners
+        .start(Remote::PassiveUnix(path.clone()), RemoteOptions::default())
+        .unwrap();
     let client = UnixSocket::new_stream().unwrap();
     let mut stat = File::open("/proc/self/stat").unwrap();
     let mut hoard = Vec::new();

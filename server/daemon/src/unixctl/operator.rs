@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ecow::EcoString;
 use nonnet_engine::Entropy;
-use nonnet_rpc::{Listeners, Remote};
+use nonnet_rpc::{Listeners, Remote, RemoteOptions};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
@@ -94,7 +94,9 @@ impl Operator {
     fn add_remote(&mut self, text: &str) -> Answer {
         let remote: Remote = text.parse().map_err(|error| format!("{error}"))?;
         if !self.listeners.list().iter().any(|listening| listening.remote == remote) {
-            self.listeners.start(remote).map_err(|error| error.to_string())?;
+            self.listeners
+                .start(remote, RemoteOptions::default())
+                .map_err(|error| error.to_string())?;
         }
         Ok(String::new())
     }

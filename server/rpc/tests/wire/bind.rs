@@ -2,13 +2,13 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use nonnet_rpc::{ListenError, Listeners, Remote, inbound_channel};
+use nonnet_rpc::{ListenError, Listeners, Remote, RemoteOptions, inbound_channel};
 use tokio::net::UnixStream;
 
 fn listen(path: &Path) -> Result<Listeners, ListenError> {
     let (sender, _) = inbound_channel();
     let mut listeners = Listeners::new(sender);
-    listeners.start(Remote::PassiveUnix(path.to_owned()))?;
+    listeners.start(Remote::PassiveUnix(path.to_owned()), RemoteOptions::default())?;
     Ok(listeners)
 }
 
@@ -135,7 +135,10 @@ async fn failed_start_leaves_the_others_running() {
     let path = directory.path().join("sock");
     let mut listeners = listen(&path).unwrap();
     listeners
-        .start(Remote::PassiveUnix(directory.path().to_owned()))
+        .start(
+            Remote::PassiveUnix(directory.path().to_owned()),
+            RemoteOptions::default(),
+        )
         .unwrap_err();
     assert_eq!(listeners.list().len(), 1);
     UnixStream::connect(&path).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use nonnet_rpc::{Inbound, InboundReceiver, Listeners, Outbox, Remote, inbound_channel};
+use nonnet_rpc::{Inbound, InboundReceiver, Listeners, Outbox, Remote, RemoteOptions, inbound_channel};
 use nonnet_sessions::{Peer, SessionId};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -38,7 +38,10 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let mut listeners = Listeners::with_sessions_max(sender, sessions_max);
         listeners
-            .start(Remote::PassiveUnix(directory.path().join("sock")))
+            .start(
+                Remote::PassiveUnix(directory.path().join("sock")),
+                RemoteOptions::default(),
+            )
             .unwrap();
         Self {
             directory,

@@ -1,6 +1,6 @@
 //! What is different on TCP: ports, addresses, probes.
 
-use nonnet_rpc::{Inbound, InboundReceiver, Listeners, Remote, inbound_channel};
+use nonnet_rpc::{Inbound, InboundReceiver, Listeners, Remote, RemoteOptions, inbound_channel};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -10,7 +10,7 @@ fn listen(remote: &str) -> (Listeners, InboundReceiver, u16) {
     let (sender, events) = inbound_channel();
     let mut listeners = Listeners::new(sender);
     let remote: Remote = remote.parse().unwrap();
-    let port = listeners.start(remote).unwrap().port.unwrap();
+    let port = listeners.start(remote, RemoteOptions::default()).unwrap().port.unwrap();
     (listeners, events, port)
 }
 
@@ -33,7 +33,10 @@ async fn port_in_use_is_named() {
     let (mut listeners, _events, port) = listen("ptcp:0:127.0.0.1");
     let again: Remote = format!("ptcp:{port}:127.0.0.1").parse().unwrap();
     assert_eq!(
-        listeners.start(again).unwrap_err().to_string(),
+        listeners
+            .start(again, RemoteOptions::default())
+            .unwrap_err()
+            .to_string(),
         format!("127.0.0.1:{port}: another program is already listening on this port")
     );
 }
