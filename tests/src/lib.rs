@@ -13,4 +13,5 @@ pub mod program;
 pub mod record;
 pub mod rename;
 pub mod server;
+pub mod transcript;
 pub mod wire;

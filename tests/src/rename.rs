@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 const UUID_CHARS: usize = 36;
 
 /// How the two rows of an index message are introduced.
-const FIRST_ROW: &str = "  First row, with UUID ";
-const SECOND_ROW: &str = "  Second row, with UUID ";
+pub(crate) const FIRST_ROW: &str = "  First row, with UUID ";
+pub(crate) const SECOND_ROW: &str = "  Second row, with UUID ";
 
 /// The names given so far on one side of a comparison.
 #[derive(Debug, Default)]
@@ -113,7 +113,8 @@ impl Renamer {
         }
     }
 
-    fn assign_text(&mut self, text: &str) {
+    /// Names the tokens of a text that have no name yet, in the order they stand there.
+    pub fn assign_text(&mut self, text: &str) {
         for (start, end) in tokens(text) {
             let token = &text[start..end];
             if !self.keep.contains(token) && !self.names.contains_key(token) {
@@ -137,7 +138,8 @@ impl Renamer {
         }
     }
 
-    fn renamed_text(&self, text: &str) -> String {
+    /// The text with names for its tokens; `<?>` stands for one that has none yet.
+    pub fn renamed_text(&self, text: &str) -> String {
         let mut result = String::new();
         let mut done = 0;
         for (start, end) in tokens(text) {
