@@ -8,6 +8,7 @@ pub mod generate;
 pub mod host;
 pub mod in_process;
 pub mod netns;
+pub mod open_vswitch;
 pub mod play;
 pub mod program;
 pub mod record;

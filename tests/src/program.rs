@@ -54,6 +54,16 @@ pub fn system(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("{name} is not installed: tests/run installs what the tests need"))
 }
 
+/// A schema that a package of the operating system brings.
+///
+/// # Errors
+/// When it is not installed.
+pub fn system_schema(path: &str) -> Result<serde_json::Value> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{path} is not there: tests/run installs what the tests need"))?;
+    serde_json::from_str(&text).with_context(|| path.to_owned())
+}
+
 /// A command that is killed by the kernel when the thread that spawned it ends.
 ///
 /// # Errors

@@ -34,6 +34,8 @@ pub struct Server {
     kind: Kind,
     directory: TempDir,
     arguments: Vec<String>,
+    /// Databases besides the first.
+    more_files: Vec<PathBuf>,
     child: Option<Child>,
 }
 
@@ -58,6 +60,7 @@ impl Server {
             kind,
             directory,
             arguments: Vec::new(),
+            more_files: Vec::new(),
             child: None,
         };
         std::fs::write(server.schema_path(), schema.to_string())?;
@@ -70,6 +73,16 @@ impl Server {
             )?;
         }
         Ok(server)
+    }
+
+    /// Makes one more database for the next start, with `ovsdb-tool`: `nonnetd` converts such files when it opens them.
+    pub fn add_database(&mut self, schema_path: &Path) -> Result<()> {
+        let name = format!("more-{}.db", self.more_files.len());
+        let file = self.directory.path().join(name);
+        let tool = program::system("ovsdb-tool")?;
+        program::succeed(&tool, &[Path::new("create"), &file, schema_path], b"")?;
+        self.more_files.push(file);
+        Ok(())
     }
 
     /// Starts the prepared or killed server again and waits until it answers.
@@ -221,7 +234,7 @@ impl Server {
                     .arg("off");
             }
         }
-        command.args(&self.arguments).arg(self.file());
+        command.args(&self.arguments).arg(self.file()).args(&self.more_files);
         let stderr = File::options().create(true).append(true).open(self.stderr_path())?;
         command.stdin(Stdio::null()).stdout(stderr.try_clone()?).stderr(stderr);
         self.child = Some(command.spawn().with_context(|| format!("start {command:?}"))?);

@@ -5,21 +5,15 @@ use nonnet_tests::netns::Netns;
 use nonnet_tests::program;
 use nonnet_tests::server::{Kind, Server};
 use nonnet_tests::transcript::{self, Transcript};
-use serde_json::Value;
 
 const NORTHBOUND: &str = "/usr/share/ovn/ovn-nb.ovsschema";
 
 /// Fewer commands would be no session.
 const COMMANDS_MIN: usize = 20;
 
-fn schema(path: &str) -> Value {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}: run tests/run"));
-    serde_json::from_str(&text).unwrap()
-}
-
 /// Starts a server with a new database and says in the environment of the tools where it is.
 fn start(kind: Kind, schema_path: &str) -> (Server, Vec<(&'static str, String)>) {
-    let server = Server::start(kind, &schema(schema_path)).unwrap();
+    let server = Server::start(kind, &program::system_schema(schema_path).unwrap()).unwrap();
     let directory = server.directory().display().to_string();
     let environment = vec![
         ("OVN_NB_DB", server.remote()),
