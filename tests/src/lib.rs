@@ -9,6 +9,7 @@ pub mod host;
 pub mod in_process;
 pub mod netns;
 pub mod open_vswitch;
+pub mod ovn;
 pub mod play;
 pub mod program;
 pub mod record;

@@ -63,8 +63,8 @@ impl Transcript {
     }
 
     /// The lines so far.
-    pub fn into_lines(self) -> Vec<String> {
-        self.lines
+    pub fn lines(&self) -> &[String] {
+        &self.lines
     }
 
     /// Keeps text that a program printed, without what it logged: that begins with the time.
@@ -178,7 +178,7 @@ mod tests {
         for text in texts {
             transcript.add(text, in_any_order);
         }
-        transcript.into_lines()
+        transcript.lines().to_vec()
     }
 
     #[test]

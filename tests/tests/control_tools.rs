@@ -2,11 +2,11 @@
 //! with the same exit status on both, up to the choice of UUIDs.
 
 use nonnet_tests::netns::Netns;
+use nonnet_tests::open_vswitch;
+use nonnet_tests::ovn::{NORTHBOUND_SCHEMA, SOUTHBOUND_SCHEMA};
 use nonnet_tests::program;
 use nonnet_tests::server::{Kind, Server};
 use nonnet_tests::transcript::{self, Transcript};
-
-const NORTHBOUND: &str = "/usr/share/ovn/ovn-nb.ovsschema";
 
 /// Fewer commands would be no session.
 const COMMANDS_MIN: usize = 20;
@@ -35,7 +35,7 @@ fn play(kind: Kind, session: &str, schema_path: &str) -> Vec<String> {
         shell.current_dir(server.directory()).envs(environment.clone());
         transcript.run(shell.args(["-c", &step.command]), step).unwrap();
     }
-    transcript.into_lines()
+    transcript.lines().to_vec()
 }
 
 /// Compares what was printed on both servers, and says after which command it differs.
@@ -56,7 +56,7 @@ fn compare(session: &str, schema_path: &str) {
 
 #[test]
 fn a_session_of_ovs_vsctl_is_the_same() {
-    compare("ovs-vsctl", "/usr/share/openvswitch/vswitch.ovsschema");
+    compare("ovs-vsctl", open_vswitch::SCHEMA);
 }
 
 #[test]
@@ -66,18 +66,18 @@ fn a_session_of_vtep_ctl_is_the_same() {
 
 #[test]
 fn a_session_of_ovn_nbctl_is_the_same() {
-    compare("ovn-nbctl", NORTHBOUND);
+    compare("ovn-nbctl", NORTHBOUND_SCHEMA);
 }
 
 #[test]
 fn a_session_of_ovn_sbctl_is_the_same() {
-    compare("ovn-sbctl", "/usr/share/ovn/ovn-sb.ovsschema");
+    compare("ovn-sbctl", SOUTHBOUND_SCHEMA);
 }
 
 /// Plays a session with the tool in the background, which ends with the namespace that it runs in.
 fn play_with_daemon(kind: Kind) -> Vec<String> {
     let netns = Netns::alone().unwrap();
-    let (mut server, mut environment) = start(kind, NORTHBOUND);
+    let (mut server, mut environment) = start(kind, NORTHBOUND_SCHEMA);
     let control = server.directory().join("nbctl.ctl").display().to_string();
     environment.retain(|(name, _)| *name != "OVN_NB_DAEMON");
     environment.push(("OVN_NB_DAEMON", control));
@@ -92,7 +92,7 @@ fn play_with_daemon(kind: Kind) -> Vec<String> {
         server.kill().unwrap();
         server.run().unwrap();
     }
-    let lines = transcript.into_lines();
+    let lines = transcript.lines().to_vec();
     let last = lines.last().unwrap();
     assert!(last.ends_with("exit"), "the tool in the background was there: {last}");
     lines
