@@ -4,6 +4,7 @@
 //! `in_process` knows crates of the server: what any other test sees is what any client sees.
 
 pub mod case;
+pub mod control;
 pub mod generate;
 pub mod host;
 pub mod in_process;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use nonnet_tests::case;
 use nonnet_tests::program::{self, POLL_INTERVAL};
 use nonnet_tests::server::{Kind, Server};
 use nonnet_tests::wire::{Client, Session};
+use nonnet_tests::{case, control};
 use serde_json::{Value, json};
 
 /// How long something may take that is waited for.
@@ -27,26 +27,17 @@ fn start(kind: Kind) -> Server {
 }
 
 fn control(directory: &Path, words: &[&str]) -> Output {
-    let socket = directory.join("ctl");
-    let mut arguments = vec!["-t", socket.to_str().unwrap()];
-    arguments.extend_from_slice(words);
-    program::run(&program::system("ovs-appctl").unwrap(), &arguments, b"").unwrap()
+    control::run(&directory.join("ctl"), words).unwrap()
 }
 
 /// What a command answers that must succeed.
 fn ask(server: &Server, words: &[&str]) -> String {
-    let output = control(server.directory(), words);
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{words:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
+    control::ask(&server.directory().join("ctl"), words).unwrap()
 }
 
-/// The words of a command that must fail; the last line is ovs-appctl's own.
+/// The words of a command that must fail.
 fn refusal(server: &Server, words: &[&str]) -> String {
-    let output = control(server.directory(), words);
-    assert_eq!(output.status.code(), Some(2), "{words:?}");
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    stderr.lines().next().unwrap().to_owned()
+    control::refusal(&server.directory().join("ctl"), words).unwrap()
 }
 
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {

@@ -14,6 +14,7 @@ mod network;
 mod past;
 mod pid_file;
 mod reconcile;
+mod remotes;
 mod report;
 mod roster;
 mod short_link;
@@ -31,14 +32,15 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use nonnet_engine::Entropy;
 use nonnet_gateway::Gateway;
-use nonnet_rpc::{Listeners, Remote, RemoteOptions, inbound_channel};
+use nonnet_rpc::{Listeners, inbound_channel};
 use nonnet_sessions::{Event, Server};
 use nonnet_store::{Durability, OpenError};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Interval;
 use tracing::{error, info, warn};
 
 use crate::arguments::{Arguments, DurabilityArgument};
@@ -47,6 +49,7 @@ use crate::databases::Loaded;
 use crate::logging::{Logging, Spec};
 use crate::past::PastReads;
 use crate::pid_file::PidFile;
+use crate::remotes::{Followed, Remotes, STATUS_INTERVAL};
 use crate::roster::{Roster, StateOrder};
 use crate::short_link::ShortLink;
 use crate::state::{Sources, State};
@@ -126,11 +129,6 @@ fn start_log(arguments: &Arguments) -> anyhow::Result<Logging> {
 }
 
 fn run(arguments: &Arguments, logging: Arc<Logging>) -> anyhow::Result<ExitCode> {
-    let remotes: Vec<Remote> = arguments
-        .remotes()
-        .iter()
-        .map(|remote| remote.parse())
-        .collect::<Result<_, _>>()?;
     let clock = Clock::new();
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
@@ -144,7 +142,7 @@ fn run(arguments: &Arguments, logging: Arc<Logging>) -> anyhow::Result<ExitCode>
         .stack_size(STATE_STACK_BYTES);
     let thread = builder.spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(serve(&arguments, logging, remotes, clock, loaded, server, entropy))
+        runtime.block_on(serve(&arguments, logging, clock, loaded, server, entropy))
     })?;
     thread.join().unwrap_or_else(|_| bail!("the state thread panicked"))
 }
@@ -163,7 +161,6 @@ fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyho
 async fn serve(
     arguments: &Arguments,
     logging: Arc<Logging>,
-    remotes: Vec<Remote>,
     clock: Clock,
     loaded: Vec<Loaded>,
     server: Server,
@@ -173,17 +170,17 @@ async fn serve(
     // From here on a signal means a clean stop.
     let signals = Signals::new()?;
     let (inbound_sender, inbound) = inbound_channel();
-    let mut listeners = Listeners::new(inbound_sender);
-    let mut listening = Vec::new();
-    for remote in remotes {
-        listening.push(listeners.start(remote, RemoteOptions::default())?.remote.to_string());
-    }
-    let short_link = arguments.default_socket().and_then(|socket| ShortLink::make(&socket));
-    let mut gateway = start_gateway(arguments, &listeners)?;
     let databases: Vec<String> = loaded.iter().map(Loaded::to_string).collect();
-    let (state, completions, past) = start_state(arguments, clock, loaded, server, entropy)?;
-    let (stop, stopped) = oneshot::channel();
+    let rows_changed = Arc::new(Notify::new());
+    let (state, completions, past) = start_state(arguments, clock, loaded, server, entropy, &rows_changed)?;
+    let remotes = Remotes::new(Listeners::new(inbound_sender), std::env::current_dir()?);
     let (state_orders, orders) = mpsc::channel(STATE_ORDERS_QUEUED_MAX);
+    let mut operator = operator(remotes, logging, state_orders);
+    let state = operator.start_remotes(&arguments.remotes(), state)?;
+    let listening: Vec<String> = operator.remotes.named.keys().cloned().collect();
+    let short_link = arguments.default_socket().and_then(|socket| ShortLink::make(&socket));
+    let mut gateway = start_gateway(arguments, &operator.remotes.listeners)?;
+    let (stop, stopped) = oneshot::channel();
     let sources = Sources {
         inbound,
         completions,
@@ -199,10 +196,15 @@ async fn serve(
         listening.join(", "),
         next_step(&listening)
     );
-    let child = become_ready(arguments, &logging)?;
-    let mut operator = operator(listeners, logging, state_orders);
-    let ended = until_end(signals, &mut unixctl, &mut operator, child, &mut running).await?;
-    let mut listeners = operator.listeners;
+    let child = become_ready(arguments, &operator.logging)?;
+    let wakers = Wakers {
+        signals,
+        rows_changed,
+        status: tokio::time::interval(STATUS_INTERVAL),
+        child,
+    };
+    let ended = until_end(wakers, &mut unixctl, &mut operator, &mut running).await?;
+    let mut listeners = operator.remotes.listeners;
     listeners.stop_accepting();
     drop(short_link);
     if let Some(gateway) = &mut gateway {
@@ -239,9 +241,20 @@ impl Signals {
     }
 }
 
-fn operator(listeners: Listeners, logging: Arc<Logging>, state: mpsc::Sender<StateOrder>) -> Operator {
+/// What makes the server do something besides what clients ask for.
+struct Wakers {
+    signals: Signals,
+    /// Rows that remotes or files are read from.
+    rows_changed: Arc<Notify>,
+    status: Interval,
+    /// The command of `--run`.
+    child: Option<Child>,
+}
+
+fn operator(remotes: Remotes, logging: Arc<Logging>, state: mpsc::Sender<StateOrder>) -> Operator {
     Operator {
-        listeners,
+        remotes,
+        column_errors: Vec::new(),
         logging,
         state,
     }
@@ -250,17 +263,16 @@ fn operator(listeners: Listeners, logging: Arc<Logging>, state: mpsc::Sender<Sta
 /// Does what signals and the control socket ask for, until one of them, or the end of the command of `--run`, ends the server. Gives the
 /// exit status.
 async fn until_end(
-    mut signals: Signals,
+    mut wakers: Wakers,
     unixctl: &mut Option<Unixctl>,
     operator: &mut Operator,
-    mut child: Option<Child>,
     running: &mut JoinHandle<()>,
 ) -> anyhow::Result<ExitCode> {
     loop {
         tokio::select! {
-            _ = signals.interrupt.recv() => info!("stopping on SIGINT"),
-            _ = signals.terminate.recv() => info!("stopping on SIGTERM"),
-            _ = signals.hangup.recv() => {
+            _ = wakers.signals.interrupt.recv() => info!("stopping on SIGINT"),
+            _ = wakers.signals.terminate.recv() => info!("stopping on SIGTERM"),
+            _ = wakers.signals.hangup.recv() => {
                 if let Err(cause) = operator.logging.reopen() {
                     warn!("the log file cannot be opened anew: {cause}");
                 }
@@ -272,7 +284,15 @@ async fn until_end(
                 }
                 info!("stopping on the order of the control socket");
             }
-            status = end_of(child.as_mut()) => {
+            () = wakers.rows_changed.notified() => {
+                operator.follow_rows().await;
+                continue;
+            }
+            _ = wakers.status.tick() => {
+                operator.tick().await;
+                continue;
+            }
+            status = end_of(wakers.child.as_mut()) => {
                 let status = status.context("the command of --run")?;
                 info!("stopping, since the command of --run has ended: {status}");
                 return Ok(exit_code(status));
@@ -337,6 +357,7 @@ fn start_state(
     loaded: Vec<Loaded>,
     mut server: Server,
     mut entropy: Entropy,
+    rows_changed: &Arc<Notify>,
 ) -> anyhow::Result<(State, UnboundedReceiver<Completed>, UnboundedReceiver<Event>)> {
     let durability = match arguments.durability {
         DurabilityArgument::EveryCommit => Durability::EveryCommit,
@@ -376,6 +397,7 @@ fn start_state(
         sessions,
         past_reads,
         transaction_log: TransactionLog::new(),
+        followed: Followed::new(Arc::clone(rows_changed)),
         fresh,
     };
     state.carry_out(started.commands);

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::arguments::Arguments;
 use crate::controller;
 use crate::databases::Loaded;
+use crate::remotes::{ColumnError, Columns, Contents, DbColumn, Statuses};
 use crate::state::State;
 use crate::storage::{Completed, Storage};
 
@@ -41,8 +42,14 @@ pub(crate) enum StateOrder {
     LimitTransactionLog(bool),
     /// Answer `monitor_cond` and `monitor_cond_since` as unknown from now on, and close all sessions.
     DisableMonitorCond,
-    /// Close the sessions of a remote; None for all.
-    CloseSessions(Option<String>),
+    /// Follow these columns, and say what is in them.
+    ReadColumns(Columns, oneshot::Sender<Contents>),
+    /// Whether a column exists.
+    FindColumn(DbColumn, oneshot::Sender<Result<(), ColumnError>>),
+    /// Write how remotes are doing into the rows that these columns refer to.
+    WriteStatuses(Vec<DbColumn>, Statuses),
+    /// Close all sessions.
+    CloseSessions,
 }
 
 /// What the state needs to take databases in while it runs.
@@ -87,14 +94,21 @@ impl State {
             StateOrder::LimitTransactionLog(is_limited) => self.transaction_log.set_limited(is_limited),
             StateOrder::DisableMonitorCond => {
                 self.server.disable_monitor_cond();
-                self.close_sessions(None);
+                self.close_sessions();
             }
-            StateOrder::CloseSessions(remote) => self.close_sessions(remote.as_deref()),
+            StateOrder::ReadColumns(columns, reply) => {
+                let _ = reply.send(self.followed.read(columns, &self.server));
+            }
+            StateOrder::FindColumn(column, reply) => {
+                let _ = reply.send(column.find(&self.server).map(drop));
+            }
+            StateOrder::WriteStatuses(columns, statuses) => self.write_statuses(&columns, &statuses),
+            StateOrder::CloseSessions => self.close_sessions(),
         }
     }
 
-    fn close_sessions(&self, remote: Option<&str>) {
-        for session in self.server.sessions_at(remote) {
+    fn close_sessions(&self) {
+        for session in self.server.sessions_at(None) {
             if let Some(outbox) = self.sessions.get(&session) {
                 outbox.close_after_flush();
             }
@@ -180,6 +194,7 @@ impl State {
         self.roster.files.insert(name.clone(), resolved(&loaded.path));
         self.carry_out(commands);
         info!("{name} in {shown} is served");
+        self.followed.databases_changed();
         self.start_controller(&name, id);
         Ok(())
     }
@@ -235,6 +250,7 @@ impl State {
         self.roster.files.remove(name);
         self.carry_out(commands);
         info!("{name} is served no longer");
+        self.followed.databases_changed();
         let storage = place.and_then(|place| self.storages.remove(&place));
         tokio::spawn(async move {
             // Answered once the file is free for others.

@@ -17,6 +17,7 @@ use tracing::{error, warn};
 use crate::clock::Clock;
 use crate::network::NetworkLink;
 use crate::past::PastReads;
+use crate::remotes::Followed;
 use crate::report::Reports;
 use crate::roster::{Roster, StateOrder};
 use crate::storage::{Completed, Storage, Verdict};
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) sessions: HashMap<SessionId, Outbox>,
     pub(crate) past_reads: PastReads,
     pub(crate) transaction_log: TransactionLog,
+    /// The columns that remotes and files are read from.
+    pub(crate) followed: Followed,
     /// Records that the current batch of events brought, by database.
     pub(crate) fresh: HashMap<usize, Fresh>,
 }
@@ -185,6 +188,7 @@ impl State {
         };
         self.transaction_log
             .changed(rows, changes, self.clock.now().monotonic_ms);
+        self.followed.rows_changed(rows, changes);
         if let Some(network) = &self.network
             && network.follows(database)
         {

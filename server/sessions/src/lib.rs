@@ -23,6 +23,7 @@ mod usage;
 pub use catalog::StartError;
 pub use command::{Command, Event, Outgoing, SourceNews};
 pub use history::Logged;
+pub use lock::LocksOf;
 pub use now::Now;
 pub use peer::{Credentials, Peer, SessionId};
 pub use roster::RemoveError;

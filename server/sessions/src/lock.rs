@@ -36,6 +36,17 @@ pub(crate) struct Locks {
     requests: HashMap<SessionId, Vec<EcoString>>,
 }
 
+/// The locks that one session has to do with, each list sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocksOf {
+    /// Those it owns.
+    pub held: Vec<EcoString>,
+    /// Those it waits for.
+    pub waiting: Vec<EcoString>,
+    /// Those that were stolen from it, and that it has not given back yet.
+    pub lost: Vec<EcoString>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Waiter {
     session: SessionId,
@@ -54,6 +65,27 @@ impl Locks {
     /// Number of requests that a session has made and not taken back.
     pub(crate) fn request_count(&self, session: SessionId) -> usize {
         self.requests.get(&session).map_or(0, Vec::len)
+    }
+
+    /// The locks that a session has to do with.
+    pub(crate) fn of(&self, session: SessionId) -> LocksOf {
+        let mut locks = LocksOf::default();
+        for name in self.requests.get(&session).into_iter().flatten() {
+            let queue = self.queues.get(name);
+            let is_queued = queue.is_some_and(|queue| queue.iter().any(|waiter| waiter.session == session));
+            let list = if self.is_owner(session, name) {
+                &mut locks.held
+            } else if is_queued {
+                &mut locks.waiting
+            } else {
+                &mut locks.lost
+            };
+            list.push(name.clone());
+        }
+        locks.held.sort_unstable();
+        locks.waiting.sort_unstable();
+        locks.lost.sort_unstable();
+        locks
     }
 
     /// Asks for a lock; gives whether it is owned now, and whom to tell what.
@@ -148,6 +180,10 @@ mod tests {
         locks.acquire(A, &name, Mode::Steal).unwrap();
         assert_eq!(locks.acquire(B, &name, Mode::Steal).unwrap(), (true, Some(stolen(A))));
         assert!(locks.acquire(A, &name, Mode::Wait).is_err());
+        assert_eq!(
+            (locks.of(A).lost, locks.of(B).held),
+            (vec![name.clone()], vec![name.clone()])
+        );
         assert_eq!(locks.release(B, &name).unwrap(), None);
         assert_eq!(locks.release(A, &name).unwrap(), None);
         assert_eq!(locks.acquire(A, &name, Mode::Wait).unwrap(), (true, None));

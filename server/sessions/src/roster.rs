@@ -12,6 +12,7 @@ use nonnet_schema::{OvsdbError, ReplyError, error_reply_text, notification_text}
 
 use crate::catalog::{self, CATALOG, StartError};
 use crate::command::{Command, Outgoing};
+use crate::lock::LocksOf;
 use crate::now::Now;
 use crate::peer::SessionId;
 use crate::served::Served;
@@ -90,6 +91,11 @@ impl Server {
             .filter(of_remote)
             .map(|session| session.id)
             .collect()
+    }
+
+    /// The locks that a session has to do with.
+    pub fn locks_of(&self, session: SessionId) -> LocksOf {
+        self.locks.of(session)
     }
 
     /// Answers `monitor_cond` and `monitor_cond_since` as unknown from now on; monitors that are there stay.

@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use ecow::EcoString;
 use nonnet_engine::Entropy;
-use nonnet_rpc::{Listeners, Remote, RemoteOptions};
+use nonnet_rpc::RemoteOptions;
 use tokio::sync::{mpsc, oneshot};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::clock::Clock;
 use crate::databases::{self, Loaded};
 use crate::logging::{self, Logging, Spec};
+use crate::remotes::{ColumnError, Columns, Contents, DbColumn, Remotes};
 use crate::roster::StateOrder;
+use crate::state::State;
 use crate::unixctl::{Answer, Asked, Order, command};
 
 /// What is left to do after an order.
@@ -27,7 +29,9 @@ pub(crate) enum Verdict {
 
 /// What orders are about.
 pub(crate) struct Operator {
-    pub(crate) listeners: Listeners,
+    pub(crate) remotes: Remotes,
+    /// Columns that do not exist, as they were told of last.
+    pub(crate) column_errors: Vec<ColumnError>,
     pub(crate) logging: Arc<Logging>,
     pub(crate) state: mpsc::Sender<StateOrder>,
 }
@@ -41,9 +45,9 @@ impl Operator {
                 let _ = asked.reply.send(Ok(String::new()));
                 return Verdict::Exit;
             }
-            Order::AddRemote(remote) => self.add_remote(&remote),
+            Order::AddRemote(remote) => self.add_remote(&remote).await,
             Order::RemoveRemote(remote) => self.remove_remote(&remote).await,
-            Order::ListRemotes => Ok(self.remotes()),
+            Order::ListRemotes => Ok(self.list_remotes()),
             Order::Version => Ok(format!("nonnetd {}", env!("CARGO_PKG_VERSION"))),
             Order::ListCommands => Ok(command::list()),
             Order::SyncStatus => Ok("state: active".to_owned()),
@@ -81,37 +85,92 @@ impl Operator {
         Verdict::GoOn
     }
 
-    fn remotes(&self) -> String {
-        let listening = self.listeners.list();
-        let mut lines: Vec<String> = listening
-            .iter()
-            .map(|listening| format!("{}\n", listening.remote))
-            .collect();
-        lines.sort_unstable();
-        lines.concat()
+    fn list_remotes(&self) -> String {
+        let names: Vec<&str> = self.remotes.named.keys().map(String::as_str).collect();
+        names.join("\n")
     }
 
-    fn add_remote(&mut self, text: &str) -> Answer {
-        let remote: Remote = text.parse().map_err(|error| format!("{error}"))?;
-        if !self.listeners.list().iter().any(|listening| listening.remote == remote) {
-            self.listeners
-                .start(remote, RemoteOptions::default())
-                .map_err(|error| error.to_string())?;
+    async fn add_remote(&mut self, name: &str) -> Answer {
+        if DbColumn::is_named_by(name) {
+            let column: DbColumn = name.parse().map_err(|error: ColumnError| error.to_string())?;
+            let found = ask(&self.state, |reply| StateOrder::FindColumn(column, reply)).await?;
+            found.map_err(|error| error.to_string())?;
         }
+        self.remotes
+            .add(name, RemoteOptions::default())
+            .map_err(|error| error.to_string())?;
+        self.follow_rows().await;
         Ok(String::new())
     }
 
-    async fn remove_remote(&mut self, text: &str) -> Answer {
-        let remote: Option<Remote> = text.parse().ok();
-        let Some(remote) = remote.filter(|remote| self.listeners.stop_remote(remote)) else {
+    async fn remove_remote(&mut self, name: &str) -> Answer {
+        if self.remotes.named.remove(name).is_none() {
             return Err("no such remote".to_owned());
-        };
-        // A state that has ended has no sessions.
-        let _ = self
-            .state
-            .send(StateOrder::CloseSessions(Some(remote.to_string())))
-            .await;
+        }
+        self.follow_rows().await;
         Ok(String::new())
+    }
+
+    /// Starts the remotes of the command line, and those that rows ask for, before the state's task runs.
+    ///
+    /// # Errors
+    /// A remote that is wrong or cannot be listened on, or a column that does not exist; not what is wrong in rows.
+    pub(crate) fn start_remotes(&mut self, names: &[String], mut state: State) -> anyhow::Result<State> {
+        for name in names {
+            if DbColumn::is_named_by(name) {
+                name.parse::<DbColumn>()?.find(&state.server)?;
+            }
+            self.remotes.add(name, RemoteOptions::default())?;
+        }
+        let contents = state.followed.read(self.columns(), &state.server);
+        self.apply(contents);
+        Ok(state)
+    }
+
+    /// Makes remotes and TLS those that the rows ask for now.
+    pub(crate) async fn follow_rows(&mut self) {
+        let columns = self.columns();
+        // A state that has ended has no rows.
+        let Ok(contents) = ask(&self.state, |reply| StateOrder::ReadColumns(columns, reply)).await else {
+            return;
+        };
+        self.apply(contents);
+        self.write_statuses().await;
+    }
+
+    /// What is to be done from time to time: rows learn how their remotes are doing, and what could not be started is tried again.
+    pub(crate) async fn tick(&mut self) {
+        if self.remotes.has_failed() {
+            self.follow_rows().await;
+        } else {
+            self.write_statuses().await;
+        }
+    }
+
+    fn columns(&self) -> Columns {
+        Columns {
+            remotes: self.remotes.columns(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Takes what the rows say; columns that do not exist are told of once.
+    fn apply(&mut self, contents: Contents) {
+        if contents.errors != self.column_errors {
+            for error in &contents.errors {
+                warn!("{error}");
+            }
+            self.column_errors = contents.errors;
+        }
+        self.remotes.apply(contents.remotes);
+    }
+
+    async fn write_statuses(&self) {
+        let columns = self.remotes.columns();
+        if !columns.is_empty() {
+            let statuses = self.remotes.statuses();
+            let _ = self.state.send(StateOrder::WriteStatuses(columns, statuses)).await;
+        }
     }
 
     /// Only the log of transactions has a limit.
@@ -165,7 +224,7 @@ async fn ask_state(order: Order, state: &mpsc::Sender<StateOrder>) -> Answer {
         Order::StorageStatus(name) if is_served(&name, state).await? => Ok("status: ok".to_owned()),
         Order::StorageStatus(_) => Err("Failed to find the database.".to_owned()),
         Order::Reconnect => {
-            let sent = state.send(StateOrder::CloseSessions(None)).await;
+            let sent = state.send(StateOrder::CloseSessions).await;
             sent.map(|()| String::new()).map_err(|_| stopping())
         }
         // The operator has carried out all others.
