@@ -208,6 +208,10 @@ pub enum ErrorKind {
     UnlockWithoutLock,
     #[error("set_db_change_aware: true or false parameter expected")]
     AwareParams,
+    #[error("conversion is not allowed for read-only database {0}")]
+    ConvertReadOnly(EcoString),
+    #[error("new schema name ({schema}) does not match database name ({database})")]
+    SchemaName { schema: EcoString, database: EcoString },
 
     // Monitors.
     #[error("monitor-requests must be object")]
@@ -310,7 +314,8 @@ impl ErrorKind {
             K::TimedOut(_) => "timed out",
             K::Aborted => "aborted",
             K::NotOwner(_) => "not owner",
-            K::ReadOnly(_) | K::ReservedDatabase { .. } => "not allowed",
+            K::ReadOnly(_) | K::ReservedDatabase { .. } | K::ConvertReadOnly(_) => "not allowed",
+            K::SchemaName { .. } => "invalid parameters",
             K::DanglingReference { .. } | K::StillReferenced { .. } => "referential integrity violation",
             K::ResourcesExhausted(_) => "resources exhausted",
             K::WriteFailed { .. } => "I/O error",

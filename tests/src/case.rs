@@ -15,7 +15,7 @@
 //! `transact` (operations on the case's database), `call` and `notify` with `params`, `text` (sent as it is), `close`, and
 //! `restart` (SIGKILL, start, all sessions gone). A request is answered by `result` or `error` unless it is `parked`;
 //! `before` lists what comes on the same session before the reply, `also` what comes on each session after it, and `closed`
-//! says that the server closes the connection. `ordered` keeps the order of selected rows. Nothing else may come.
+//! says that the server closes the connection, `ends` which other sessions it closes. `ordered` keeps the order of selected rows. Nothing else may come.
 //!
 //! UUIDs in expectations are `<0>`, `<1>`, and so on; the same name in a later request stands for the same UUID. `reference` replaces
 //! the expectation for `ovsdb-server` 3.1 where it differs on purpose, or is `"skip: why"`, on a step or a whole case.
@@ -110,6 +110,8 @@ pub struct Expected {
     pub also: BTreeMap<String, Vec<Value>>,
     /// The connection ends.
     pub closed: bool,
+    /// Other sessions whose connections end; what came on them before is in `also`.
+    pub ends: Vec<String>,
 }
 
 /// How `ovsdb-server` differs.
@@ -179,9 +181,14 @@ impl Step {
             _ => false,
         };
         let Expected {
-            before, also, closed, ..
+            before,
+            also,
+            closed,
+            ends,
+            ..
         } = &self.expected;
-        plain && before.is_empty() && also.is_empty() && !closed && !self.text.contains("_version")
+        let is_quiet = before.is_empty() && also.is_empty() && !closed && ends.is_empty();
+        plain && is_quiet && !self.text.contains("_version")
     }
 }
 
@@ -334,6 +341,9 @@ fn read_expected(mut members: BTreeMap<String, Value>) -> Result<Expected> {
     }
     if let Some(also) = members.remove("also") {
         expected.also = serde_json::from_value(also)?;
+    }
+    if let Some(ends) = members.remove("ends") {
+        expected.ends = serde_json::from_value(ends)?;
     }
     expected.closed = members.remove("closed").is_some_and(|closed| closed == true);
     ensure!(members.is_empty(), "unknown members {:?}", members.keys());

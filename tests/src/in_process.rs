@@ -116,7 +116,8 @@ impl Machine {
                 | Command::Withdraw { .. }
                 | Command::Resync { .. }
                 | Command::Finished { .. }
-                | Command::Changed { .. } => {}
+                | Command::Changed { .. }
+                | Command::Converted { .. } => {}
             }
         }
         Ok(())

@@ -165,7 +165,15 @@ impl<'a> Player<'a> {
             }
             received.reply = Some(reply);
         }
-        received.also = self.what_else_came(&expected.also)?;
+        for name in &expected.ends {
+            let mut session = self.sessions.remove(name).context("the session is open")?;
+            let messages: Vec<Value> = session.receive_to_end()?.into_iter().map(essence).collect();
+            if !messages.is_empty() {
+                received.also.insert(name.clone(), messages);
+            }
+            received.ends.push(name.clone());
+        }
+        received.also.extend(self.what_else_came(&expected.also)?);
         received.before = received.before.into_iter().map(essence).collect();
         sort_updates(&mut received.before);
         Ok(received)
@@ -271,6 +279,9 @@ pub fn as_value(expected: &Expected) -> Value {
     }
     if expected.closed {
         value["closed"] = json!(true);
+    }
+    if !expected.ends.is_empty() {
+        value["ends"] = json!(expected.ends);
     }
     value
 }

@@ -168,6 +168,7 @@ impl State {
                 Command::ReadSince { database, id } => self.past_reads.start(database, id),
                 // No database is a relay's yet.
                 Command::Forward { .. } | Command::Withdraw { .. } | Command::Resync { .. } => {}
+                Command::Converted { database } => self.converted(&database),
                 Command::Changed {
                     database,
                     changes,

@@ -13,6 +13,12 @@ pub trait CommitHook: Send {
         Vec::new()
     }
 
+    /// The same rules for a database of another schema.
+    ///
+    /// # Errors
+    /// What the rules need and the schema does not have, naming table and column.
+    fn rebound(&self, schema: &DatabaseSchema) -> Result<Box<dyn CommitHook>, OvsdbError>;
+
     /// Called before the first operation. `sequence` is the number that the commit would get.
     fn begin(&self, transaction: &mut Transaction<'_>, sequence: u64);
 

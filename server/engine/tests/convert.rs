@@ -1,5 +1,11 @@
 //! What a new schema makes of a database, or why it does not fit; the errors are those that ovsdb-server 3.1 gave.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    missing_docs,
+    reason = "a test"
+)]
 
 use std::sync::Arc;
 

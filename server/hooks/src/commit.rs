@@ -11,8 +11,9 @@ mod subnets;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ecow::EcoString;
 use nonnet_engine::{CommitHook, RowChange, Transaction};
-use nonnet_schema::{DatabaseSchema, OvsdbError, TableIndex, Uuid};
+use nonnet_schema::{BaseType, ColumnSchema, DatabaseSchema, ErrorKind, NONNET_SCHEMA, OvsdbError, TableIndex, Uuid};
 
 use crate::compile::is_read;
 use crate::fault::Fault;
@@ -59,6 +60,23 @@ impl CommitHook for NonnetHook {
         vec![self.tables.events.this]
     }
 
+    fn rebound(&self, schema: &DatabaseSchema) -> Result<Box<dyn CommitHook>, OvsdbError> {
+        let refuse = |text: String| ErrorKind::Hook(format!("the networks of this host need {text}"));
+        let hook = Self::new(schema).map_err(|SchemaMismatch { table, column }| {
+            refuse(match column {
+                "_uuid" => format!("table {table}, which the new schema does not have"),
+                _ => format!("column {column} of table {table}, which the new schema does not have"),
+            })
+        })?;
+        match reshaped_column(schema) {
+            Some((table, column)) => Err(refuse(format!(
+                "column {column} of table {table} as it is; the new schema has it with another type"
+            ))
+            .into()),
+            None => Ok(Box::new(hook)),
+        }
+    }
+
     fn begin(&self, transaction: &mut Transaction<'_>, sequence: u64) {
         self.sequence.store(sequence, Ordering::Relaxed);
         host::show_next(&self.tables, transaction, sequence);
@@ -78,6 +96,34 @@ impl CommitHook for NonnetHook {
         }
         Ok(self.check(transaction)?)
     }
+}
+
+/// The first table and column of `OpNonNet` that `schema` has too, but with other kinds of atoms, other targets of references, as a set
+/// instead of a single datum or the other way around, or stored or not stored instead.
+fn reshaped_column(schema: &DatabaseSchema) -> Option<(EcoString, EcoString)> {
+    let shape = |column: &ColumnSchema| {
+        let base = |base: &BaseType| (base.kind, base.reference().map(|(table, _)| table.clone()));
+        let type_ = &column.type_;
+        (
+            base(&type_.key),
+            type_.value.as_ref().map(base),
+            type_.is_composite(),
+            column.persistent,
+        )
+    };
+    let own = DatabaseSchema::from_text(NONNET_SCHEMA).ok()?;
+    own.tables().iter().find_map(|table| {
+        let found = schema.table(schema.table_index(&table.name)?);
+        let is_other = |column: &ColumnSchema| {
+            let same = found.column_index(&column.name).map(|at| shape(found.column(at)));
+            same.is_some_and(|same| same != shape(column))
+        };
+        let reshaped = table
+            .declared_columns()
+            .map(|(_, column)| column)
+            .find(|column| is_other(column));
+        reshaped.map(|column| (table.name.clone(), column.name.clone()))
+    })
 }
 
 /// The rules that a row keeps or breaks by itself.

@@ -47,18 +47,37 @@ pub(crate) fn add_database(
 
 /// The change that takes the row of a database out.
 pub(crate) fn remove_database(catalog: &Database, name: &str, entropy: &mut Entropy) -> Result<ChangeSet, OvsdbError> {
-    let schema = catalog.schema();
-    let Some(table) = schema.table_index("Database") else {
+    let Some(table) = catalog.schema().table_index("Database") else {
         return Ok(ChangeSet::default());
     };
-    let column = schema.table(table).column_index("name");
     let mut transaction = Transaction::new(catalog, entropy);
+    delete_row(&mut transaction, table, name);
+    commit(transaction)
+}
+
+/// The change that puts another row in the place of that of a database with a new schema: its UUID tells one schema from the next.
+pub(crate) fn replace_database(
+    catalog: &Database,
+    converted: &DatabaseSchema,
+    entropy: &mut Entropy,
+) -> Result<ChangeSet, OvsdbError> {
+    let Some(table) = catalog.schema().table_index("Database") else {
+        return Ok(ChangeSet::default());
+    };
+    let mut transaction = Transaction::new(catalog, entropy);
+    delete_row(&mut transaction, table, &converted.name);
+    let uuid = transaction.new_uuid();
+    transaction.insert(table, uuid, row_of(catalog.schema(), table, converted));
+    commit(transaction)
+}
+
+fn delete_row(transaction: &mut Transaction<'_>, table: TableIndex, name: &str) {
+    let column = transaction.schema().table(table).column_index("name");
     let of_name = |row: &Row| column.is_some_and(|column| row.get(column).as_str() == Some(name));
     let row = transaction.rows(table).find(|row| of_name(row)).map(|row| row.uuid());
     if let Some(row) = row {
         transaction.delete(table, row);
     }
-    commit(transaction)
 }
 
 fn row_of(catalog: &DatabaseSchema, table: TableIndex, added: &DatabaseSchema) -> Vec<Datum> {

@@ -164,6 +164,11 @@ pub enum Command {
         /// The sequence number of the database after the change.
         sequence: u64,
     },
+    /// A database has another schema now, and with it any rows: whoever follows them begins anew.
+    Converted {
+        /// The database.
+        database: EcoString,
+    },
 }
 
 /// What happens at the source of a relayed database.

@@ -43,7 +43,7 @@ pub(crate) struct Position {
 
 /// The newest commits of one database.
 pub(crate) struct History {
-    /// The newest record when the process began: what is not stored begins with it.
+    /// The newest record when the process began, or that of the newest schema: what is not stored begins with it.
     begin: u64,
     /// The record before the oldest entry.
     base: u64,

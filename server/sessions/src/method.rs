@@ -1,6 +1,7 @@
 //! The methods of the protocol, by name (RFC 7047 4.1, ovsdb-server(7) 4.1).
 
 mod condition_change;
+mod convert;
 mod forward;
 mod lock;
 mod monitor;
@@ -15,6 +16,7 @@ use crate::lock::Mode;
 use crate::monitor::Notation;
 use crate::now::Now;
 use crate::peer::SessionId;
+use crate::served::Served;
 use crate::server::Server;
 use crate::session::Matter;
 
@@ -56,7 +58,8 @@ impl Server {
             "monitor_cond_change" => self.monitor_cond_change(call),
             "monitor_cancel" => self.monitor_cancel(call),
             "list_dbs" => Ok(self.list_dbs()),
-            "get_schema" => self.get_schema(call),
+            "get_schema" => return self.get_schema(call),
+            "convert" => return self.convert(call, now),
             "get_server_id" => Ok(format!("\"{}\"", Atom::Uuid(self.id).to_message())),
             "echo" => Ok(json::to_text(&Value::Array(params))),
             "lock" | "steal" | "unlock" if self.is_read_only(session) => Err(ReplyError::Text(LOCKS_READ_ONLY)),
@@ -95,13 +98,15 @@ impl Server {
         out
     }
 
-    fn get_schema(&self, call: Call<'_>) -> Answer {
-        let name = self.database_param(call.method, call.params)?;
-        Ok(self
-            .databases
-            .get(name)
-            .map(|served| served.database.schema().to_text())
-            .unwrap_or_default())
+    fn get_schema(&mut self, call: Call<'_>) {
+        let served = match self.database_param(call.method, call.params) {
+            Ok(name) => self.databases.get(name),
+            Err(error) => return self.reply(call.session, call.id, Err(error.into())),
+        };
+        let text = served.map(|served| served.database.schema().to_text());
+        let gate = served.and_then(Served::schema_gate);
+        let reply = Outgoing::Text(reply_text(call.id, &text.unwrap_or_default()));
+        self.push(call.session, gate, Matter::Reply(call.id.clone()), reply);
     }
 
     fn set_db_change_aware(&mut self, call: Call<'_>) -> Answer {

@@ -1,5 +1,7 @@
 //! A database as it is served: its rows, its chain, its monitors, and the commits that are not stored yet.
 
+mod conversion;
+
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,10 +13,12 @@ use nonnet_schema::{MonitorRequest, TableIndex, Uuid};
 use serde_json::Value;
 
 use crate::history::{History, Logged, Position, Since};
-use crate::monitor::Groups;
+use crate::monitor::{Groups, Monitor};
 use crate::now::Now;
 use crate::peer::SessionId;
 use crate::session::Gate;
+
+use conversion::Previous;
 
 /// One database.
 pub(crate) struct Served {
@@ -33,7 +37,7 @@ pub(crate) struct Served {
     volatile: Vec<TableIndex>,
     /// Goes up with every change of any row, stored or not.
     pub(crate) generation: u64,
-    /// Commits that are not stored, oldest first, each with the chain as it was before.
+    /// Commits and conversions that are not stored, oldest first, each with the chain as it was before.
     in_flight: VecDeque<InFlight>,
     /// The newest sequence number that is stored.
     stored: u64,
@@ -43,7 +47,24 @@ pub(crate) struct Served {
 struct InFlight {
     sequence: u64,
     chain_before: Chain,
-    changes: Arc<ChangeSet>,
+    undo: Undo,
+}
+
+/// How to go back.
+enum Undo {
+    /// By the inverse of these changes.
+    Changes(Arc<ChangeSet>),
+    /// To the database under its schema before.
+    Conversion(Box<Previous>),
+}
+
+/// What undoing did.
+#[derive(Default)]
+pub(crate) struct Undone {
+    /// The change sets that did it, newest first; those of rows under a schema that is undone as well are left out.
+    pub(crate) changes: Vec<Arc<ChangeSet>>,
+    /// The monitors, with their sessions, of the schema that is back.
+    pub(crate) monitors: Option<Vec<(SessionId, Monitor)>>,
 }
 
 /// A transaction that waits.
@@ -172,11 +193,11 @@ impl Served {
             self.in_flight.push_back(InFlight {
                 sequence: chain.head().seq,
                 chain_before,
-                changes,
+                undo: Undo::Changes(changes),
             });
-        } else if let Some(newest) = self.in_flight.back_mut() {
+        } else if let Some(Undo::Changes(newest)) = self.in_flight.back_mut().map(|newest| &mut newest.undo) {
             // What is not stored has no record of its own; it is undone together with the commit before it.
-            newest.changes = Arc::new(newest.changes.then(changes));
+            *newest = Arc::new(newest.then(changes));
         }
         if let Some(chain) = &self.chain {
             self.history
@@ -206,24 +227,32 @@ impl Served {
         self.generation += 1;
     }
 
-    /// Notes that everything up to `sequence` is stored.
-    pub(crate) fn stored(&mut self, sequence: u64) {
+    /// Notes that everything up to `sequence` is stored; true where there is a new schema among it.
+    pub(crate) fn stored(&mut self, sequence: u64) -> bool {
         self.stored = self.stored.max(sequence);
-        while self
-            .in_flight
-            .pop_front_if(|commit| commit.sequence <= sequence)
-            .is_some()
-        {}
+        let mut is_converted = false;
+        while let Some(commit) = self.in_flight.pop_front_if(|commit| commit.sequence <= sequence) {
+            is_converted |= matches!(commit.undo, Undo::Conversion(_));
+        }
+        is_converted
     }
 
-    /// Undoes the commits from `sequence` on, newest first; gives the change sets that did it.
-    pub(crate) fn undo_from(&mut self, sequence: u64) -> Vec<Arc<ChangeSet>> {
-        let mut undone = Vec::new();
+    /// Undoes the commits and conversions from `sequence` on, newest first.
+    pub(crate) fn undo_from(&mut self, sequence: u64) -> Undone {
+        let mut undone = Undone::default();
         while let Some(commit) = self.in_flight.pop_back_if(|commit| commit.sequence >= sequence) {
-            let inverse = Arc::new(commit.changes.inverse());
-            self.database.apply(&inverse);
             self.chain = Some(commit.chain_before);
-            undone.push(inverse);
+            match commit.undo {
+                Undo::Changes(changes) => {
+                    let inverse = Arc::new(changes.inverse());
+                    self.database.apply(&inverse);
+                    undone.changes.push(inverse);
+                }
+                Undo::Conversion(previous) => {
+                    undone.changes.clear();
+                    undone.monitors = Some(self.go_back(*previous));
+                }
+            }
         }
         self.history.undo_from(sequence);
         self.generation += 1;

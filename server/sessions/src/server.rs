@@ -13,10 +13,11 @@ use crate::catalog::{self, CATALOG, StartError};
 use crate::command::{Command, Event, Outgoing};
 use crate::lock::{Locks, Notice};
 use crate::method::Awaiting;
+use crate::monitor::Monitor;
 use crate::now::Now;
 use crate::peer::{Peer, SessionId};
 use crate::relay::Relay;
-use crate::served::Served;
+use crate::served::{Served, Undone};
 use crate::session::{Gate, Input, Matter, Session};
 
 /// All databases, sessions and locks of a server.
@@ -95,6 +96,11 @@ impl Server {
         self.databases.get(name).map(|served| &served.database)
     }
 
+    /// What the first record of a database named it.
+    pub fn database_id(&self, name: &str) -> Option<Uuid> {
+        self.databases.get(name)?.chain.map(|chain| chain.db_id())
+    }
+
     /// The sequence number of a database's newest commit.
     pub fn sequence(&self, name: &str) -> Option<u64> {
         self.databases.get(name).map(Served::sequence)
@@ -124,12 +130,12 @@ impl Server {
             Event::Congested { session } => self.set_congested(session),
             Event::Drained { session } => self.drained(session),
             Event::Closed { session } => self.closed(session),
-            Event::Stored { database, sequence } => self.stored(&database, sequence),
+            Event::Stored { database, sequence } => self.stored(&database, sequence, now),
             Event::Unstored {
                 database,
                 sequence,
                 reason,
-            } => self.unstored(&database, sequence, &reason),
+            } => self.unstored(&database, sequence, &reason, now),
             Event::Since { database, id, logged } => self.log_read(database, id, logged.as_ref()),
             Event::Source { database, news } => self.source(&database, news, now),
             Event::Tick => {
@@ -174,7 +180,7 @@ impl Server {
         let Some(session) = self
             .sessions
             .get_mut(&id)
-            .filter(|session| session.input != Input::Malformed)
+            .filter(|session| !matches!(session.input, Input::Malformed | Input::Ended))
         else {
             self.commands.push(Command::Finished { session: id });
             return;
@@ -224,7 +230,11 @@ impl Server {
     }
 
     fn half_closed(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id) {
+        if let Some(session) = self
+            .sessions
+            .get_mut(&id)
+            .filter(|session| session.input == Input::Open)
+        {
             session.input = Input::HalfClosed;
             self.flush(id);
         }
@@ -251,9 +261,10 @@ impl Server {
         }
     }
 
-    fn stored(&mut self, database: &str, sequence: u64) {
-        if let Some(served) = self.databases.get_mut(database) {
-            served.stored(sequence);
+    fn stored(&mut self, database: &str, sequence: u64, now: Now) {
+        let served = self.databases.get_mut(database);
+        if served.is_some_and(|served| served.stored(sequence)) {
+            self.list_schema(database, now);
         }
         for id in std::mem::take(&mut self.owing) {
             self.flush(id);
@@ -261,12 +272,19 @@ impl Server {
     }
 
     /// Undoes what could not be stored, and tells those who asked for it.
-    fn unstored(&mut self, database: &str, sequence: u64, reason: &EcoString) {
+    fn unstored(&mut self, database: &str, sequence: u64, reason: &EcoString, now: Now) {
         let Some(served) = self.databases.get_mut(database) else {
             return;
         };
-        let undone = served.undo_from(sequence);
+        let Undone {
+            changes: undone,
+            monitors,
+        } = served.undo_from(sequence);
         let newest = served.sequence();
+        let is_converted_back = monitors.is_some();
+        if let Some(monitors) = monitors {
+            self.give_back(database, monitors);
+        }
         let failed = Gate {
             database: database.into(),
             sequence,
@@ -288,12 +306,53 @@ impl Server {
                 self.commands.push(Command::Close { session: id });
             }
         }
+        if is_converted_back {
+            self.list_schema(database, now);
+            let database = database.into();
+            return self.commands.push(Command::Converted { database });
+        }
         for changes in undone {
             self.commands.push(Command::Changed {
                 database: database.into(),
                 changes,
                 sequence: newest,
             });
+        }
+    }
+
+    /// Shows the schema of a database in `_Server`, where it is stored.
+    fn list_schema(&mut self, database: &str, now: Now) {
+        let (Some(catalog), Some(served)) = (self.databases.get(CATALOG), self.databases.get(database)) else {
+            return;
+        };
+        if served.schema_gate().is_some() {
+            return;
+        }
+        let schema = served.database.schema();
+        // The list has no rule that another schema could break, and no record that could be too large.
+        let listed = catalog::replace_database(&catalog.database, schema, &mut self.entropy)
+            .and_then(|changes| self.commit_changes(CATALOG, &Author::default(), &Request::default(), now, changes));
+        if listed.is_ok() {
+            self.retry_parked(CATALOG, now);
+        }
+    }
+
+    /// Gives the sessions the monitors that they had under a schema which is in force again. Those that they began since had not been
+    /// answered.
+    fn give_back(&mut self, database: &str, monitors: Vec<(SessionId, Monitor)>) {
+        for session in self.sessions.values_mut() {
+            session.monitors.retain(|monitor| monitor.database != database);
+        }
+        for (id, monitor) in monitors {
+            match (self.sessions.get_mut(&id), self.databases.get_mut(database)) {
+                (Some(session), _) => session.monitors.push(monitor),
+                (None, Some(served)) => served.groups.leave(&monitor.group, id, &monitor.id_text),
+                (None, None) => {}
+            }
+        }
+        let sessions = &self.sessions;
+        if let Some(served) = self.databases.get_mut(database) {
+            served.parked.retain(|parked| sessions.contains_key(&parked.session));
         }
     }
 

@@ -43,6 +43,12 @@ pub(crate) enum Matter {
     MergedUpdate,
     /// Something that does not depend on a database.
     Notice,
+    /// What a conversion cancels.
+    Converted,
+    /// The reply to a waiting transaction that a conversion cancels.
+    Canceled,
+    /// The end of a session that could not know of a conversion.
+    End,
 }
 
 /// What may still come from a client.
@@ -54,6 +60,8 @@ pub(crate) enum Input {
     HalfClosed,
     /// Nothing that has a meaning.
     Malformed,
+    /// Nothing: it was told to close, and is sent nothing more.
+    Ended,
 }
 
 /// One client.
@@ -99,6 +107,16 @@ impl Session {
         self.queue.push_back(Queued { gate, matter, payload });
     }
 
+    /// Closes the session once what is owed so far has been sent and the gate is open.
+    pub(crate) fn end_after(&mut self, gate: Option<Gate>) {
+        let payload = Outgoing::Text(String::new());
+        self.queue.push_back(Queued {
+            gate,
+            matter: Matter::End,
+            payload,
+        });
+    }
+
     /// Queues the update of one commit, a text of [`Outgoing::shared_line`].
     pub(crate) fn push_line(&mut self, gate: Option<Gate>, line: &Bytes) {
         let payload = Outgoing::of_line(line, self.newline);
@@ -129,11 +147,22 @@ impl Session {
             .queue
             .pop_front_if(|queued| queued.gate.as_ref().is_none_or(is_open))
         {
+            if self.input == Input::Ended {
+                continue;
+            }
+            if matches!(queued.matter, Matter::End) {
+                self.input = Input::Ended;
+                commands.push(Command::Close { session: self.id });
+                continue;
+            }
             commands.push(Command::Send {
                 session: self.id,
                 payload: queued.payload,
             });
-            if matches!(queued.matter, Matter::Reply(_) | Matter::Initial(_)) {
+            if matches!(queued.matter, Matter::Canceled) {
+                self.parked = self.parked.saturating_sub(1);
+            }
+            if matches!(queued.matter, Matter::Reply(_) | Matter::Initial(_) | Matter::Canceled) {
                 commands.push(Command::Finished { session: self.id });
             }
         }
@@ -146,7 +175,10 @@ impl Session {
     /// True where the session has ended and nothing more is owed.
     pub(crate) fn is_complete(&self) -> bool {
         let has_waiting = self.monitors.iter().any(|monitor| monitor.waits_as.is_some());
-        self.input != Input::Open && self.parked == 0 && self.queue.is_empty() && !has_waiting
+        matches!(self.input, Input::HalfClosed | Input::Malformed)
+            && self.parked == 0
+            && self.queue.is_empty()
+            && !has_waiting
     }
 
     /// What was queued on a state that was undone goes: updates vanish, replies become errors. False where the client's view cannot be
@@ -159,7 +191,7 @@ impl Session {
                 sound &= match queued.matter {
                     Matter::MergedUpdate | Matter::Initial(_) => false,
                     Matter::Update => !self.congested,
-                    Matter::Reply(_) | Matter::Notice => true,
+                    Matter::Reply(_) | Matter::Notice | Matter::Converted | Matter::Canceled | Matter::End => true,
                 };
                 let (Matter::Reply(id) | Matter::Initial(id)) = &queued.matter else {
                     continue;

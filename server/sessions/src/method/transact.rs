@@ -278,7 +278,7 @@ pub(super) enum Place {
     Again,
 }
 
-fn author_of(peer: &Peer) -> Author {
+pub(super) fn author_of(peer: &Peer) -> Author {
     Author {
         credentials: peer.credentials,
         comm: peer.comm.clone(),
