@@ -37,3 +37,9 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(8);
 
 /// The port of OVSDB, where an address names none (IANA `ovsdb`).
 pub const PORT_DEFAULT: u16 = 6640;
+
+/// Messages of a [`Link`](crate::Link) that wait to be taken; beyond, the server is not read from.
+pub const LINK_MESSAGES_QUEUED_MAX: usize = 16;
+
+/// Messages of a [`Link`](crate::Link) longer than this, in bytes, are parsed on a thread of their own.
+pub const PARSE_INLINE_BYTES_MAX: usize = 256 * 1024;

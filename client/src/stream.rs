@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// What is read from.
-pub(crate) type Input = Box<dyn AsyncRead + Send + Unpin>;
+pub type Input = Box<dyn AsyncRead + Send + Unpin>;
 
 /// What is written to.
-pub(crate) type Output = Box<dyn AsyncWrite + Send + Unpin>;
+pub type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// Connects to a server.
 pub(crate) async fn open(address: &Address) -> Result<(Input, Output), ConnectError> {

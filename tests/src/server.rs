@@ -36,10 +36,21 @@ pub struct Server {
     arguments: Vec<String>,
     /// Databases besides the first.
     more_files: Vec<PathBuf>,
+    /// What stands in the place of the file, where it is not a file.
+    instead: Option<String>,
     child: Option<Child>,
 }
 
 impl Server {
+    /// Starts a server that relays a database from remotes, without a file, and waits until it answers.
+    pub fn start_relay(kind: Kind, database: &str, remotes: &str, arguments: &[&str]) -> Result<Self> {
+        let mut server = Self::prepare(kind, &json!({"name": database, "tables": {}}))?;
+        server.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        server.instead = Some(format!("relay:{database}:{remotes}"));
+        server.run()?;
+        Ok(server)
+    }
+
     /// Starts a server on a new database with this schema and waits until it answers.
     pub fn start(kind: Kind, schema: &Value) -> Result<Self> {
         Self::start_with(kind, schema, &[])
@@ -61,6 +72,7 @@ impl Server {
             directory,
             arguments: Vec::new(),
             more_files: Vec::new(),
+            instead: None,
             child: None,
         };
         std::fs::write(server.schema_path(), schema.to_string())?;
@@ -234,7 +246,12 @@ impl Server {
                     .arg("off");
             }
         }
-        command.args(&self.arguments).arg(self.file()).args(&self.more_files);
+        command.args(&self.arguments);
+        match &self.instead {
+            Some(instead) => command.arg(instead),
+            None => command.arg(self.file()),
+        };
+        command.args(&self.more_files);
         let stderr = File::options().create(true).append(true).open(self.stderr_path())?;
         command.stdin(Stdio::null()).stdout(stderr.try_clone()?).stderr(stderr);
         self.child = Some(command.spawn().with_context(|| format!("start {command:?}"))?);

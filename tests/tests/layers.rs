@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "nonnet-hooks",
             "nonnet-chain",
             "nonnet-engine",
+            "nonnet-client",
             "nonnet-schema",
         ],
     ),

@@ -16,7 +16,11 @@ use nonnet_gateway::{Access, Address};
 #[command(name = "nonnetd", version, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Files of the databases to serve; a file that does not exist is made.
-    #[arg(value_name = "DATABASE", default_value = "nonnet.db")]
+    #[arg(
+        value_name = "DATABASE",
+        default_value = "nonnet.db",
+        help = "Files of the databases to serve, made where there are none, or relay:NAME:REMOTE[,REMOTE]... for a database of another server"
+    )]
     pub(crate) databases: Vec<PathBuf>,
 
     /// Where to listen, in OVS syntax.
@@ -157,7 +161,7 @@ impl Arguments {
         // A log file that is named is found from here, as by ovsdb-server.
         place(&mut self.log_file, &here);
         if self.changes_directory() {
-            for database in &mut self.databases {
+            for database in self.databases.iter_mut().filter(|database| !is_relay(database)) {
                 *database = here.join(&*database);
             }
             for remote in &mut self.remotes {
@@ -180,7 +184,8 @@ impl Arguments {
 
     /// The socket beside the first database, where no remote is given.
     pub(crate) fn default_socket(&self) -> Option<PathBuf> {
-        let database = self.databases.first().map_or(Path::new("nonnet.db"), PathBuf::as_path);
+        let mut files = self.databases.iter().filter(|database| !is_relay(database));
+        let database = files.next().map_or(Path::new("nonnet.db"), PathBuf::as_path);
         let socket = PathBuf::from(format!("{}.sock", database.display()));
         self.remotes.is_empty().then_some(socket)
     }
@@ -210,6 +215,11 @@ fn spell_out(argument: OsString) -> OsString {
         Some(spec) => format!("--verbose={}", spec.trim_start_matches('=')).into(),
         None => argument,
     }
+}
+
+/// Whether an argument in the place of a file names a database of another server.
+fn is_relay(argument: &Path) -> bool {
+    argument.to_str().is_some_and(|text| text.starts_with("relay:"))
 }
 
 /// A directory that the environment names.

@@ -14,6 +14,7 @@ use nonnet_store::{OpenError, Opened, SqliteLog};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
+use crate::source::RelayArgument;
 
 /// A database that has been read and is ready to be served.
 pub(crate) struct Loaded {
@@ -21,6 +22,21 @@ pub(crate) struct Loaded {
     pub(crate) database: Database,
     pub(crate) chain: Chain,
     pub(crate) log: SqliteLog,
+}
+
+/// All databases to serve.
+#[derive(Default)]
+pub(crate) struct Databases {
+    pub(crate) files: Vec<Loaded>,
+    pub(crate) relays: Vec<RelayArgument>,
+}
+
+impl fmt::Display for Databases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = self.files.iter().map(Loaded::to_string);
+        let all: Vec<String> = files.chain(self.relays.iter().map(RelayArgument::to_string)).collect();
+        f.write_str(&all.join(", "))
+    }
 }
 
 impl fmt::Display for Loaded {

@@ -18,6 +18,7 @@ mod remotes;
 mod report;
 mod roster;
 mod short_link;
+mod source;
 mod state;
 mod storage;
 mod transaction_log;
@@ -45,13 +46,14 @@ use tracing::{error, info, warn};
 
 use crate::arguments::{Arguments, DurabilityArgument};
 use crate::clock::Clock;
-use crate::databases::Loaded;
+use crate::databases::Databases;
 use crate::logging::{Logging, Spec};
 use crate::past::PastReads;
 use crate::pid_file::PidFile;
 use crate::remotes::{Followed, Remotes, STATUS_INTERVAL};
 use crate::roster::{Roster, StateOrder};
 use crate::short_link::ShortLink;
+use crate::source::{RelayArgument, Relays, SourceEvent};
 use crate::state::{Sources, State};
 use crate::storage::{Completed, Storage};
 use crate::transaction_log::TransactionLog;
@@ -147,13 +149,17 @@ fn run(arguments: &Arguments, logging: Arc<Logging>) -> anyhow::Result<ExitCode>
     thread.join().unwrap_or_else(|_| bail!("the state thread panicked"))
 }
 
-fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<Vec<Loaded>> {
+fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<Databases> {
     let schema = arguments.schema.as_deref();
-    arguments
-        .databases
-        .iter()
-        .map(|path| databases::load(path, schema, clock, entropy))
-        .collect()
+    let here = std::env::current_dir().context("where this process is")?;
+    let mut databases = Databases::default();
+    for argument in &arguments.databases {
+        match RelayArgument::parse(argument, &here) {
+            Some(relay) => databases.relays.push(relay.map_err(anyhow::Error::msg)?),
+            None => databases.files.push(databases::load(argument, schema, clock, entropy)?),
+        }
+    }
+    Ok(databases)
 }
 
 /// Serves until a signal or an order to end comes. Sessions and state share one thread, so that a request costs no switch between
@@ -162,7 +168,7 @@ async fn serve(
     arguments: &Arguments,
     logging: Arc<Logging>,
     clock: Clock,
-    loaded: Vec<Loaded>,
+    loaded: Databases,
     server: Server,
     entropy: Entropy,
 ) -> anyhow::Result<ExitCode> {
@@ -170,9 +176,10 @@ async fn serve(
     // From here on a signal means a clean stop.
     let signals = Signals::new()?;
     let (inbound_sender, inbound) = inbound_channel();
-    let databases: Vec<String> = loaded.iter().map(Loaded::to_string).collect();
+    let databases = loaded.to_string();
     let rows_changed = Arc::new(Notify::new());
-    let (state, completions, past) = start_state(arguments, clock, loaded, server, entropy, &rows_changed)?;
+    let (state, completions, past, source_events) =
+        start_state(arguments, clock, loaded, server, entropy, &rows_changed)?;
     let remotes = Remotes::new(Listeners::new(inbound_sender), std::env::current_dir()?);
     let (state_orders, orders) = mpsc::channel(STATE_ORDERS_QUEUED_MAX);
     let mut operator = operator(remotes, logging, state_orders);
@@ -185,6 +192,7 @@ async fn serve(
         inbound,
         completions,
         past,
+        news: source_events,
         orders,
         stop: stopped,
     };
@@ -192,7 +200,7 @@ async fn serve(
     let mut unixctl = start_unixctl(arguments)?;
     info!(
         "{} ready at {}; {}",
-        databases.join(", "),
+        databases,
         listening.join(", "),
         next_step(&listening)
     );
@@ -350,15 +358,23 @@ fn exit_code(status: ExitStatus) -> ExitCode {
         .map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
+/// The state, with where the reports of writers, of reads of the logs, and of sources come from.
+type StartedState = (
+    State,
+    UnboundedReceiver<Completed>,
+    UnboundedReceiver<Event>,
+    mpsc::Receiver<SourceEvent>,
+);
+
 /// Puts the databases under the server, starts their writers and the network controller.
 fn start_state(
     arguments: &Arguments,
     clock: Clock,
-    loaded: Vec<Loaded>,
+    loaded: Databases,
     mut server: Server,
     mut entropy: Entropy,
     rows_changed: &Arc<Notify>,
-) -> anyhow::Result<(State, UnboundedReceiver<Completed>, UnboundedReceiver<Event>)> {
+) -> anyhow::Result<StartedState> {
     let durability = match arguments.durability {
         DurabilityArgument::EveryCommit => Durability::EveryCommit,
         DurabilityArgument::OnRequest => Durability::OnRequest,
@@ -367,7 +383,7 @@ fn start_state(
     let (mut storages, mut places, mut ids) = (BTreeMap::new(), HashMap::new(), HashMap::new());
     let mut files = HashMap::new();
     let (mut past_reads, past) = PastReads::new();
-    for (place, loaded) in loaded.into_iter().enumerate() {
+    for (place, loaded) in loaded.files.into_iter().enumerate() {
         let name = loaded.database.schema().name.clone();
         ids.insert(name.clone(), loaded.chain.db_id());
         past_reads.add(name.clone(), loaded.log.path().to_owned());
@@ -377,6 +393,11 @@ fn start_state(
         let storage = Storage::start(place, Box::new(loaded.log), durability, completion_sender.clone())?;
         storages.insert(place, storage);
         places.insert(name, place);
+    }
+    let (mut relays, source_events) = Relays::new();
+    for relay in loaded.relays {
+        server.add_relay(&relay.database, clock.now())?;
+        relays.start(relay);
     }
     let started = controller::start(arguments, &mut server, &ids, clock, &mut entropy)?;
     let (sessions, fresh) = (HashMap::new(), HashMap::new());
@@ -396,13 +417,14 @@ fn start_state(
         network: started.link,
         sessions,
         past_reads,
+        relays,
         transaction_log: TransactionLog::new(),
         followed: Followed::new(Arc::clone(rows_changed)),
         fresh,
     };
     state.carry_out(started.commands);
     state.append_fresh();
-    Ok((state, completions, past))
+    Ok((state, completions, past, source_events))
 }
 
 fn start_gateway(arguments: &Arguments, listeners: &Listeners) -> anyhow::Result<Option<Gateway>> {

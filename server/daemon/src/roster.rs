@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ecow::EcoString;
 use nonnet_engine::Entropy;
@@ -17,6 +18,7 @@ use crate::arguments::Arguments;
 use crate::controller;
 use crate::databases::Loaded;
 use crate::remotes::{ColumnError, Columns, Contents, DbColumn, Statuses};
+use crate::source::RelayArgument;
 use crate::state::State;
 use crate::storage::{Completed, Storage};
 
@@ -30,6 +32,10 @@ pub(crate) enum StateOrder {
     IsOpen(PathBuf, oneshot::Sender<bool>),
     /// Serve a database more.
     Serve(Box<Loaded>, oneshot::Sender<Result<(), String>>),
+    /// Serve a database of another server.
+    ServeRelay(RelayArgument, oneshot::Sender<Result<(), String>>),
+    /// How long the source of a relay may be silent before it is asked.
+    SetRelayProbe(Duration),
     /// Serve a database no longer, and close its file.
     Remove(EcoString, oneshot::Sender<Result<(), String>>),
     /// Give back the room that the file of a database does not need; None for all databases.
@@ -81,6 +87,10 @@ impl State {
             StateOrder::Serve(loaded, reply) => {
                 let _ = reply.send(self.serve(*loaded));
             }
+            StateOrder::ServeRelay(relay, reply) => {
+                let _ = reply.send(self.serve_relay(relay));
+            }
+            StateOrder::SetRelayProbe(interval) => self.relays.set_probe_interval(interval),
             StateOrder::Remove(name, reply) => self.remove(&name, reply, completions).await,
             StateOrder::Compact(name, reply) => self.compact(name.as_ref(), reply),
             StateOrder::SetTransactionLog(table, on, reply) => {
@@ -139,6 +149,11 @@ impl State {
             storage.compact(Box::new(move |result| drop(sender.send(result))));
             under_way.push((database.clone(), done));
         }
+        if under_way.is_empty() && name.is_some_and(|name| self.relays.contains(name)) {
+            // It is in memory only.
+            let _ = reply.send(Ok(()));
+            return;
+        }
         if under_way.is_empty() {
             let _ = reply.send(Err("no database by that name".to_owned()));
             return;
@@ -158,6 +173,18 @@ impl State {
             }
             let _ = reply.send(if errors.is_empty() { Ok(()) } else { Err(errors) });
         });
+    }
+
+    fn serve_relay(&mut self, relay: RelayArgument) -> Result<(), String> {
+        let served = self.server.serve_relay(&relay.database, self.clock.now());
+        let commands = served.map_err(|error| match error {
+            StartError::DuplicateName(name) => format!("ovsdb error: {name}: duplicate database name"),
+            other => format!("ovsdb error: {}: {other}", relay.database),
+        })?;
+        info!("{relay} is served");
+        self.relays.start(relay);
+        self.carry_out(commands);
+        Ok(())
     }
 
     fn serve(&mut self, loaded: Loaded) -> Result<(), String> {
@@ -256,6 +283,7 @@ impl State {
             self.network = None;
         }
         self.places.remove(name);
+        self.relays.stop(name);
         self.past_reads.remove(name);
         self.transaction_log.forget(name);
         self.roster.files.remove(name);

@@ -20,6 +20,7 @@ use crate::past::PastReads;
 use crate::remotes::Followed;
 use crate::report::Reports;
 use crate::roster::{Roster, StateOrder};
+use crate::source::{Relays, SourceEvent};
 use crate::storage::{Completed, Storage, Verdict};
 use crate::transaction_log::TransactionLog;
 
@@ -46,6 +47,7 @@ pub(crate) struct State {
     pub(crate) transaction_log: TransactionLog,
     /// The columns that remotes and files are read from.
     pub(crate) followed: Followed,
+    pub(crate) relays: Relays,
     /// Records that the current batch of events brought, by database.
     pub(crate) fresh: HashMap<usize, Fresh>,
 }
@@ -63,6 +65,8 @@ pub(crate) struct Sources {
     pub(crate) completions: UnboundedReceiver<Completed>,
     /// What was read from the logs.
     pub(crate) past: UnboundedReceiver<Event>,
+    /// What the servers say from which databases come.
+    pub(crate) news: mpsc::Receiver<SourceEvent>,
     pub(crate) orders: mpsc::Receiver<StateOrder>,
     pub(crate) stop: oneshot::Receiver<()>,
 }
@@ -85,6 +89,9 @@ impl State {
                 }
                 Some(completed) = sources.completions.recv() => self.completed(completed),
                 Some(event) = sources.past.recv() => self.handle(event),
+                Some(SourceEvent { database, news }) = sources.news.recv() => {
+                    self.handle(Event::Source { database, news });
+                }
                 Some(reports) = next_reports(self.network.as_mut()) => self.report(reports),
                 Some(order) = sources.orders.recv() => self.obey(order, &mut sources.completions).await,
                 () = until_deadline, if deadline.is_some() => self.handle(Event::Tick),
@@ -166,9 +173,14 @@ impl State {
                     }
                 }
                 Command::ReadSince { database, id } => self.past_reads.start(database, id),
-                // No database is a relay's yet.
-                Command::Forward { .. } | Command::Withdraw { .. } | Command::Resync { .. } => {}
                 Command::Converted { database } => self.converted(&database),
+                Command::Forward {
+                    database,
+                    number,
+                    params,
+                } => self.relays.forward(&database, number, params),
+                Command::Withdraw { database, number } => self.relays.withdraw(&database, number),
+                Command::Resync { database, reason } => self.relays.resync(&database, reason),
                 Command::Changed {
                     database,
                     changes,

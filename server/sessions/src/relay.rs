@@ -202,7 +202,7 @@ impl Server {
             let mut transaction = Transaction::new(&served.database, &mut self.entropy);
             source::write(&mut transaction, rows)?;
             source::delete_others(&mut transaction, rows, all_tables(schema));
-            let changes = source::with_versions(commit(transaction)?, rows);
+            let changes = commit(transaction)?;
             self.follow(name, id, changes, now);
             self.set_connected(name, true, now);
             return Ok(());
@@ -210,7 +210,7 @@ impl Server {
         let mut database = Database::new(Arc::clone(schema), self.entropy.uuid().as_u64_pair().0);
         let mut transaction = Transaction::new(&database, &mut self.entropy);
         source::write(&mut transaction, rows)?;
-        let changes = source::with_versions(commit(transaction)?, rows);
+        let changes = commit(transaction)?;
         database.apply(&changes);
         let replaced = self.databases.insert(name.clone(), Served::relayed(database, id));
         let is_replacement = replaced.is_some();
@@ -230,7 +230,7 @@ impl Server {
         };
         let mut transaction = Transaction::new(&served.database, &mut self.entropy);
         source::write(&mut transaction, rows)?;
-        let changes = source::with_versions(commit(transaction)?, rows);
+        let changes = commit(transaction)?;
         self.follow(name, id, changes, now);
         Ok(())
     }

@@ -2,9 +2,9 @@
 //!
 //! The rows are checked as those of any commit. What does not fit is the source's fault, or means that something of it was missed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use nonnet_engine::{ChangeSet, Row, Transaction};
+use nonnet_engine::{Row, Transaction};
 use nonnet_schema::{
     ColumnIndex, Datum, ErrorKind, OvsdbError, RowNews, RowUpdate, TableIndex, TableSchema, UUID_COLUMN, Uuid,
     VERSION_COLUMN,
@@ -57,30 +57,6 @@ pub(crate) fn delete_others(
     }
 }
 
-/// The change set with the versions of rows that the source told, so that they are the same here and there.
-pub(crate) fn with_versions(changes: ChangeSet, updates: &[RowUpdate]) -> ChangeSet {
-    let mut versions: HashMap<(TableIndex, Uuid), &Datum> = HashMap::new();
-    for update in updates {
-        let (RowNews::Whole(columns) | RowNews::Difference(columns)) = &update.news else {
-            continue;
-        };
-        let version = columns.iter().find(|(column, _)| *column == VERSION_COLUMN);
-        if let Some((_, version)) = version {
-            versions.insert((update.table, update.uuid), version);
-        }
-    }
-    if versions.is_empty() {
-        return changes;
-    }
-    let renewed = changes.changes().iter().cloned().map(|mut change| {
-        if let (Some(new), Some(version)) = (&mut change.new, versions.get(&(change.table, change.uuid))) {
-            *new = new.with(VERSION_COLUMN, (*version).clone()).into();
-        }
-        change
-    });
-    ChangeSet::new(renewed.collect())
-}
-
 fn write_row(transaction: &mut Transaction<'_>, update: &RowUpdate) -> Result<(), SourceError> {
     let RowUpdate { table, uuid, news } = update;
     let schema = transaction.schema().table(*table);
@@ -92,9 +68,6 @@ fn write_row(transaction: &mut Transaction<'_>, update: &RowUpdate) -> Result<()
         }
         (RowNews::Whole(columns), _) => {
             let mut fields = schema.default_fields();
-            if let Some(old) = &old {
-                fields[VERSION_COLUMN.0] = old.get(VERSION_COLUMN).clone();
-            }
             assign(&mut fields, columns, |_, new, _| new.clone());
             fields
         }
@@ -119,11 +92,9 @@ fn write_row(transaction: &mut Transaction<'_>, update: &RowUpdate) -> Result<()
             cause,
         });
     }
-    if old.is_none() {
-        transaction.insert(*table, *uuid, fields);
-    } else {
-        let version = fields[VERSION_COLUMN.0].as_uuid().unwrap_or_default();
-        transaction.replace(*table, Row::new(*uuid, version, fields));
+    match old {
+        Some(old) => transaction.replace(*table, Row::new(*uuid, old.version(), fields)),
+        None => transaction.insert(*table, *uuid, fields),
     }
     Ok(())
 }
@@ -146,7 +117,9 @@ fn assign(
     columns: &[(ColumnIndex, Datum)],
     combine: impl Fn(&Datum, &Datum, ColumnIndex) -> Datum,
 ) {
-    for (column, given) in columns.iter().filter(|(column, _)| *column != UUID_COLUMN) {
+    // A row's version is that of the database it is in.
+    let is_declared = |column: ColumnIndex| column != UUID_COLUMN && column != VERSION_COLUMN;
+    for (column, given) in columns.iter().filter(|(column, _)| is_declared(*column)) {
         if let Some(field) = fields.get_mut(column.0) {
             *field = combine(field, given, *column);
         }

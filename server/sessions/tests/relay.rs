@@ -183,19 +183,6 @@ fn a_source_that_loses_its_ids_still_lets_an_older_id_resume() {
 }
 
 #[test]
-fn rows_have_the_versions_of_the_source() {
-    let mut rig = relay();
-    let version = json!(["uuid", uuid(77).to_string()]);
-    tell(
-        &mut rig,
-        update(row(1, json!({"modify": {"n": 5, "_version": version}})), 101),
-    );
-    let select = json!({"op": "select", "table": "t", "where": [], "columns": ["_version", "n"]});
-    let sent = rig.call(A, "transact", json!(["far", select]));
-    assert_eq!(sent[0].1["result"][0]["rows"], json!([{"_version": version, "n": 5}]));
-}
-
-#[test]
 fn what_writes_goes_to_the_source_and_its_update_comes_before_its_answer() {
     let mut rig = relay();
     watch(&mut rig, A, Uuid::nil());

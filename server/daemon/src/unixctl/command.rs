@@ -24,6 +24,7 @@ const COMMANDS: &[(&str, &str, usize, usize)] = &[
     ("ovsdb-server/reload", "", 0, 0),
     ("ovsdb-server/remove-db", "DB", 1, 1),
     ("ovsdb-server/remove-remote", "REMOTE", 1, 1),
+    ("ovsdb-server/set-relay-source-probe-interval", "", 1, 1),
     ("ovsdb-server/sync-status", "", 0, 0),
     ("ovsdb-server/tlog-list", "", 0, 0),
     ("ovsdb-server/tlog-set", "DB:TABLE on|off", 2, 2),
@@ -63,6 +64,7 @@ pub(crate) enum Order {
     Reload,
     RemoveDatabase(String),
     RemoveRemote(String),
+    SetRelayProbe(String),
     SyncStatus,
     TlogList,
     /// A table as `DB:TABLE`, and `on` or `off`.
@@ -118,6 +120,7 @@ impl Order {
             "ovsdb-server/reload" => Self::Reload,
             "ovsdb-server/remove-db" => Self::RemoveDatabase(argument),
             "ovsdb-server/remove-remote" => Self::RemoveRemote(argument),
+            "ovsdb-server/set-relay-source-probe-interval" => Self::SetRelayProbe(argument),
             "ovsdb-server/sync-status" => Self::SyncStatus,
             "ovsdb-server/tlog-list" => Self::TlogList,
             "ovsdb-server/tlog-set" => Self::TlogSet(argument, second.unwrap_or_default()),

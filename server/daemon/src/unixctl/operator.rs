@@ -5,6 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ecow::EcoString;
 use nonnet_engine::Entropy;
@@ -17,6 +18,7 @@ use crate::databases::{self, Loaded};
 use crate::logging::{self, Logging, Spec};
 use crate::remotes::{ColumnError, Columns, Contents, DbColumn, Remotes};
 use crate::roster::StateOrder;
+use crate::source::RelayArgument;
 use crate::state::State;
 use crate::unixctl::{Answer, Asked, Order, command};
 
@@ -215,6 +217,14 @@ async fn ask_state(order: Order, state: &mpsc::Sender<StateOrder>) -> Answer {
             let compacted = ask(state, |reply| StateOrder::Compact(name.map(Into::into), reply)).await?;
             compacted.map(|()| String::new())
         }
+        Order::SetRelayProbe(interval) => match probe_interval(&interval) {
+            Ok(interval) => {
+                let sent = state.send(StateOrder::SetRelayProbe(interval)).await;
+                sent.map(|()| String::new()).map_err(|_| stopping())
+            }
+            // ovsdb-server does not call it an error either.
+            Err(words) => Ok(words),
+        },
         Order::TlogSet(table, switch) => set_transaction_log(&table, &switch, state).await,
         Order::TlogList => ask(state, StateOrder::TransactionLog).await,
         Order::DisableMonitorCond => {
@@ -260,8 +270,21 @@ fn memory_trim(switch: &str) -> Answer {
     }
 }
 
+/// Milliseconds.
+fn probe_interval(text: &str) -> Result<Duration, String> {
+    let interval = text.parse::<i32>().ok().and_then(|ms| u64::try_from(ms).ok());
+    let interval = interval.map(Duration::from_millis);
+    interval.ok_or_else(|| "Invalid probe interval, integer value expected".to_owned())
+}
+
 async fn add_database(path: PathBuf, state: &mpsc::Sender<StateOrder>) -> Answer {
     let shown = path.display().to_string();
+    let here = std::env::current_dir().map_err(|error| error.to_string())?;
+    if let Some(relay) = RelayArgument::parse(&path, &here) {
+        let relay = relay.map_err(|error| format!("ovsdb error: {error}"))?;
+        let served = ask(state, |reply| StateOrder::ServeRelay(relay, reply)).await?;
+        return served.map(|()| String::new());
+    }
     if ask(state, |reply| StateOrder::IsOpen(path.clone(), reply)).await? {
         return Err(format!("ovsdb error: {shown}: already open"));
     }

@@ -1,0 +1,114 @@
+//! nonnetd as an OVSDB client of another server, from which databases come: those that are relayed, and those of a backup.
+//!
+//! Each source has a task of its own, which connects, follows, and connects again. What it hears it sends to the state thread as events, in
+//! the order it heard them; what is to be sent it takes as orders. It never looks at what the rows mean.
+
+mod attempts;
+mod conversation;
+mod relay;
+mod relay_argument;
+mod remote;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ecow::EcoString;
+use nonnet_sessions::SourceNews;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+pub(crate) use crate::source::relay_argument::RelayArgument;
+pub(crate) use crate::source::remote::SourceRemote;
+
+use crate::source::relay::{Order, RelayTask};
+
+/// Events of sources that wait for the state thread; beyond, the sources are not read from.
+const EVENTS_QUEUED_MAX: usize = 64;
+
+/// How long the source of a relay may be silent before it is asked (ovsdb-server's figure).
+const RELAY_PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What happened at a source.
+pub(crate) struct SourceEvent {
+    pub(crate) database: EcoString,
+    pub(crate) news: SourceNews,
+}
+
+/// The sources of all relayed databases.
+pub(crate) struct Relays {
+    links: HashMap<EcoString, RelayLink>,
+    events: mpsc::Sender<SourceEvent>,
+    probe: watch::Sender<Duration>,
+}
+
+/// The way to one source; its task ends with it.
+struct RelayLink {
+    /// As many wait as transactions are forwarded, which the sessions limit.
+    orders: mpsc::UnboundedSender<Order>,
+    task: AbortHandle,
+}
+
+impl Drop for RelayLink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Relays {
+    /// No sources yet, and the end of the events of those to come.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<SourceEvent>) {
+        let (events, receiver) = mpsc::channel(EVENTS_QUEUED_MAX);
+        let relays = Self {
+            links: HashMap::new(),
+            events,
+            probe: watch::Sender::new(RELAY_PROBE_INTERVAL),
+        };
+        (relays, receiver)
+    }
+
+    /// Follows the source of a database from now on.
+    pub(crate) fn start(&mut self, relay: RelayArgument) {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let database = relay.database.clone();
+        let task = RelayTask::new(relay, receiver, self.events.clone(), self.probe.subscribe());
+        let task = tokio::spawn(task.run()).abort_handle();
+        self.links.insert(database, RelayLink { orders, task });
+    }
+
+    /// Whether a database is relayed.
+    pub(crate) fn contains(&self, database: &str) -> bool {
+        self.links.contains_key(database)
+    }
+
+    /// Leaves the source of a database.
+    pub(crate) fn stop(&mut self, database: &str) {
+        self.links.remove(database);
+    }
+
+    /// Sends a transaction to the source of a database.
+    pub(crate) fn forward(&self, database: &str, number: u64, params: String) {
+        self.order(database, Order::Forward { number, params });
+    }
+
+    /// Takes a transaction back.
+    pub(crate) fn withdraw(&self, database: &str, number: u64) {
+        self.order(database, Order::Withdraw { number });
+    }
+
+    /// Has everything told anew.
+    pub(crate) fn resync(&self, database: &str, reason: String) {
+        self.order(database, Order::Resync { reason });
+    }
+
+    /// Sets how long a source may be silent before it is asked; zero asks none.
+    pub(crate) fn set_probe_interval(&self, interval: Duration) {
+        self.probe.send_replace(interval);
+    }
+
+    fn order(&self, database: &str, order: Order) {
+        if let Some(link) = self.links.get(database) {
+            // The task ends only with the link.
+            let _ = link.orders.send(order);
+        }
+    }
+}
