@@ -489,6 +489,133 @@ fn a_pid_file_belongs_to_one_process_while_it_lives() {
     wait_until("the end of the pid file", || !background.0.exists());
 }
 
+/// A connection to the default socket of a server in a directory; None where nobody answers there.
+fn answer(directory: &Path) -> Option<Value> {
+    let mut client = Client::connect(&directory.join("nonnet.db.sock")).ok()?;
+    client.call("list_dbs", &json!([])).ok()
+}
+
+#[test]
+fn a_server_that_crashes_is_started_again_with_what_it_was_told() {
+    let server = Server::prepare(Kind::Nonnetd, &case::schema("things").unwrap()).unwrap();
+    let directory = server.directory();
+    let added = another_file(&server, "more");
+    let background = Background(directory.join("nonnetd.pid"));
+    let words = [
+        "--detach",
+        "--monitor",
+        "--pidfile",
+        "--unixctl=ctl",
+        "--log-file=log",
+        "-vconsole:off",
+    ];
+    let output = program::run_command(&mut nonnetd(directory, &words), b"").unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""));
+    let first = background.pid().unwrap();
+    ask(&server, &["ovsdb-server/add-db", added.to_str().unwrap()]);
+    let second = directory.join("second.sock");
+    ask(
+        &server,
+        &["ovsdb-server/add-remote", &format!("punix:{}", second.display())],
+    );
+    let remotes = ask(&server, &["ovsdb-server/list-remotes"]);
+    kill(first, Signal::SIGABRT).unwrap();
+    wait_until("another server", || {
+        background.pid().is_some_and(|pid| pid != first) && answer(directory).is_some()
+    });
+    let names = json!(["OpNonNet", "more", "_Server"]);
+    assert_eq!(answer(directory).unwrap()["result"], names);
+    assert_eq!(
+        Client::connect(&second).unwrap().call("list_dbs", &json!([])).unwrap()["result"],
+        names
+    );
+    assert_eq!(ask(&server, &["ovsdb-server/list-remotes"]), remotes);
+    assert_eq!(
+        std::fs::read_link(directory.join("db.sock")).unwrap(),
+        Path::new("nonnet.db.sock")
+    );
+    // Whoever is asked to end, ends, and so does its supervisor.
+    let pid = background.pid().unwrap();
+    ask(&server, &["exit"]);
+    wait_until("the end of the server", || {
+        answer(directory).is_none() && !background.0.exists()
+    });
+    wait_until("the end of the supervisor", || {
+        let log = std::fs::read_to_string(directory.join("log")).unwrap();
+        log.contains(&format!("|daemon|INFO|pid {pid} died, exit status 0, exiting"))
+    });
+    let log = std::fs::read_to_string(directory.join("log")).unwrap();
+    let crash = format!("|daemon|ERR|1 crashes: pid {first} died, killed (Aborted), restarting");
+    assert!(log.contains(&crash), "{log}");
+}
+
+#[test]
+fn a_server_that_ends_by_itself_is_not_started_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = program::run_command(&mut nonnetd(directory.path(), &["--monitor", "--run=exit 3"]), b"").unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("died, exit status 3, exiting"), "{stderr}");
+    // A start that fails fails in the foreground.
+    std::fs::write(directory.path().join("bad.db"), "no database ".repeat(1000)).unwrap();
+    let words = ["--monitor", "--detach", "--pidfile", "bad.db"];
+    let output = program::run_command(&mut nonnetd(directory.path(), &words), b"").unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("bad.db"));
+}
+
+#[test]
+fn flags_without_a_meaning_here_are_accepted_or_refused_plainly() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| {
+        let output = program::run_command(&mut nonnetd(directory.path(), words), b"").unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let accepted = [
+        "--no-self-confinement",
+        "--syslog-method=null",
+        "--syslog-target=127.0.0.1:514",
+        "--no-chdir",
+        "--run=true",
+    ];
+    let (code, stderr) = run(&accepted);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("nothing is sent to syslog"), "{stderr}");
+    for (word, told) in [
+        ("--record", "does not record"),
+        ("--replay=/x", "does not record"),
+        ("--syslog-method=pigeon", "unsupported syslog method 'pigeon'"),
+    ] {
+        let (code, stderr) = run(&[word, "--run=true"]);
+        assert!(code == Some(1) && stderr.contains(told), "{word}: {code:?} {stderr}");
+    }
+}
+
+#[test]
+fn a_server_without_databases_takes_them_in_later() {
+    let server = Server::prepare(Kind::Nonnetd, &case::schema("things").unwrap()).unwrap();
+    let file = another_file(&server, "more");
+    let words = [
+        "--no-dbs",
+        "--remote=punix:nonnet.db.sock",
+        "--unixctl=ctl",
+        "--detach",
+        "--pidfile",
+    ];
+    let background = Background(server.directory().join("nonnetd.pid"));
+    let output = program::run_command(&mut nonnetd(server.directory(), &words), b"").unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(answer(server.directory()).unwrap()["result"], json!(["_Server"]));
+    ask(&server, &["ovsdb-server/add-db", file.to_str().unwrap()]);
+    assert_eq!(
+        answer(server.directory()).unwrap()["result"],
+        json!(["more", "_Server"])
+    );
+    assert!(!server.directory().join("nonnet.db").exists());
+    drop(background);
+}
+
 #[test]
 fn run_ends_the_server_with_the_status_of_the_command() {
     let directory = tempfile::tempdir().unwrap();

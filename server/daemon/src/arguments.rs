@@ -3,8 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use nonnet_gateway::{Access, Address};
+
+use crate::roster::resolved;
+use crate::supervise::Kept;
 
 #[allow(clippy::doc_markdown, reason = "these comments are the help text")]
 /// The state database for host and container networking.
@@ -15,11 +19,10 @@ use nonnet_gateway::{Access, Address};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "nonnetd", version, max_term_width = 100)]
 pub(crate) struct Arguments {
-    /// Files of the databases to serve; a file that does not exist is made.
+    /// Files of the databases to serve; one that does not exist is made [default: nonnet.db]
     #[arg(
         value_name = "DATABASE",
-        default_value = "nonnet.db",
-        help = "Files of the databases to serve, made where there are none, or relay:NAME:REMOTE[,REMOTE]... for a database of another server"
+        help = "Files of the databases to serve, made where there are none, or relay:NAME:REMOTE[,REMOTE]... for a database of another server [default: nonnet.db]"
     )]
     pub(crate) databases: Vec<PathBuf>,
 
@@ -83,6 +86,42 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "COMMAND")]
     pub(crate) run: Option<String>,
 
+    /// Reads remotes and databases from FILE instead of the command line; ovs-appctl ovsdb-server/reload reads it anew.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
+
+    /// Serves no database until ovs-appctl ovsdb-server/add-db adds one.
+    #[arg(long)]
+    pub(crate) no_dbs: bool,
+
+    /// Starts the server again when a programming error has ended it.
+    #[arg(long)]
+    pub(crate) monitor: bool,
+
+    /// Set in the process that --monitor starts.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) supervised: Option<PathBuf>,
+
+    /// Accepted for the sake of scripts: nonnetd confines itself to nothing that could be left out.
+    #[arg(long, hide = true)]
+    pub(crate) no_self_confinement: bool,
+
+    /// Accepted for the sake of scripts: nothing is sent to syslog; whoever starts the server sends its standard error there.
+    #[arg(long, value_name = "METHOD", hide = true)]
+    pub(crate) syslog_method: Option<String>,
+
+    /// As --syslog-method.
+    #[arg(long, value_name = "HOST:PORT", hide = true)]
+    pub(crate) syslog_target: Option<String>,
+
+    /// Refused: nonnetd does not record what clients send.
+    #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, require_equals = true, default_missing_value = "", hide = true)]
+    pub(crate) record: Option<String>,
+
+    /// Refused, as --record.
+    #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, require_equals = true, default_missing_value = "", hide = true)]
+    pub(crate) replay: Option<String>,
+
     /// Logs to FILE too; without FILE, to nonnetd.log in $OVS_LOGDIR or here. SIGHUP opens it anew.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "$OVS_LOGDIR/nonnetd.log")]
     pub(crate) log_file: Option<PathBuf>,
@@ -133,6 +172,31 @@ impl Arguments {
         Self::parse_from(std::env::args_os().map(spell_out))
     }
 
+    /// Refuses what excludes each other, and what nonnetd does not do.
+    ///
+    /// # Errors
+    /// In ovsdb-server's words, where it has some.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.config_file.is_some() && !self.remotes.is_empty() {
+            bail!("--config-file is mutually exclusive with --remote");
+        }
+        if self.config_file.is_some() && !self.databases.is_empty() {
+            bail!("Databases should be specified in a config file");
+        }
+        if self.record.is_some() || self.replay.is_some() {
+            bail!(
+                "--record and --replay: nonnetd does not record what clients send; every commit is in the database's log"
+            );
+        }
+        let methods = ["libc", "null"];
+        if let Some(method) = &self.syslog_method
+            && !(methods.contains(&method.as_str()) || method.starts_with("unix:") || method.starts_with("udp:"))
+        {
+            bail!("unsupported syslog method '{method}'");
+        }
+        Ok(())
+    }
+
     /// Makes every path independent of the working directory, and names those that have a default.
     ///
     /// # Errors
@@ -141,6 +205,9 @@ impl Arguments {
         let here = std::env::current_dir()?;
         let directory = |variable| directory_in(variable).map_or_else(|| here.clone(), |named| here.join(named));
         let (run, log) = (directory("OVS_RUNDIR"), directory("OVS_LOGDIR"));
+        if self.databases.is_empty() && !self.no_dbs && self.config_file.is_none() {
+            self.databases.push(PathBuf::from("nonnet.db"));
+        }
         let own_socket = format!("nonnetd.{}.ctl", std::process::id());
         let place = |given: &mut Option<PathBuf>, base: &Path| {
             let Some(path) = given else {
@@ -160,6 +227,7 @@ impl Arguments {
         place(&mut self.pidfile, &run);
         // A log file that is named is found from here, as by ovsdb-server.
         place(&mut self.log_file, &here);
+        place(&mut self.config_file, &here);
         if self.changes_directory() {
             for database in self.databases.iter_mut().filter(|database| !is_relay(database)) {
                 *database = here.join(&*database);
@@ -177,6 +245,17 @@ impl Arguments {
         Ok(())
     }
 
+    /// Takes what the server before this one was told at run time.
+    pub(crate) fn take_kept(&mut self, kept: Kept) {
+        let databases: Vec<PathBuf> = kept.databases.into_iter().map(PathBuf::from).collect();
+        // The socket beside the first database has its short name only while nobody names remotes.
+        let first = self.databases.first().map(|path| resolved(path));
+        if kept.remotes != self.remotes() || databases.first() != first.as_ref() {
+            self.remotes = kept.remotes;
+        }
+        self.databases = databases;
+    }
+
     /// Whether the server leaves the working directory once it serves.
     pub(crate) fn changes_directory(&self) -> bool {
         self.detach && !self.no_chdir
@@ -187,7 +266,7 @@ impl Arguments {
         let mut files = self.databases.iter().filter(|database| !is_relay(database));
         let database = files.next().map_or(Path::new("nonnet.db"), PathBuf::as_path);
         let socket = PathBuf::from(format!("{}.sock", database.display()));
-        self.remotes.is_empty().then_some(socket)
+        (self.remotes.is_empty() && self.config_file.is_none()).then_some(socket)
     }
 
     /// What clients of `--http` may do.

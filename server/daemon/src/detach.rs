@@ -5,8 +5,8 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode, Stdio};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::Context as _;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
@@ -15,7 +15,7 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 const MARK: &str = "--in-background";
 
 /// What it says when it serves.
-const READY: &[u8] = b"ready\n";
+pub(crate) const READY: &[u8] = b"ready\n";
 
 /// Starts the process that runs in the background and waits until it serves. Gives this process' exit status.
 pub(crate) fn run_in_background() -> anyhow::Result<ExitCode> {
@@ -40,8 +40,14 @@ pub(crate) fn run_in_background() -> anyhow::Result<ExitCode> {
     }
     // It has said on standard error why.
     let status = child.wait().context("wait for the server in the background")?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    Ok(exit_code(status))
+}
+
+/// A process' status as a shell gives it.
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// Leaves the session and the terminal of whoever started this process.

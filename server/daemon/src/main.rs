@@ -5,6 +5,7 @@
 
 mod arguments;
 mod clock;
+mod config_file;
 mod controller;
 mod databases;
 mod descriptors;
@@ -21,19 +22,20 @@ mod short_link;
 mod source;
 mod state;
 mod storage;
+mod supervise;
 mod transaction_log;
 mod unixctl;
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use nonnet_engine::Entropy;
 use nonnet_gateway::Gateway;
-use nonnet_rpc::{Listeners, inbound_channel};
+use nonnet_rpc::{Listeners, RemoteOptions, inbound_channel};
 use nonnet_sessions::{Event, Server};
 use nonnet_store::{Durability, OpenError};
 use tokio::process::{Child, Command};
@@ -46,16 +48,18 @@ use tracing::{error, info, warn};
 
 use crate::arguments::{Arguments, DurabilityArgument};
 use crate::clock::Clock;
+use crate::config_file::Configuration;
 use crate::databases::Databases;
 use crate::logging::{Logging, Spec};
 use crate::past::PastReads;
 use crate::pid_file::PidFile;
-use crate::remotes::{Followed, Remotes, STATUS_INTERVAL};
-use crate::roster::{Roster, StateOrder};
+use crate::remotes::{Followed, Named, Remotes, STATUS_INTERVAL};
+use crate::roster::Roster;
 use crate::short_link::ShortLink;
 use crate::source::{RelayArgument, Relays, SourceEvent};
 use crate::state::{Sources, State};
 use crate::storage::{Completed, Storage};
+use crate::supervise::Saved;
 use crate::transaction_log::TransactionLog;
 use crate::unixctl::{Operator, Unixctl, Verdict};
 
@@ -73,11 +77,15 @@ const STATE_ORDERS_QUEUED_MAX: usize = 32;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::of_this_process();
-    let ended = if arguments.detach && !arguments.in_background {
-        detach::run_in_background()
-    } else {
-        run_here(&mut arguments)
-    };
+    let ended = arguments.check().and_then(|()| {
+        if arguments.detach && !arguments.in_background {
+            detach::run_in_background()
+        } else if arguments.monitor && arguments.supervised.is_none() {
+            supervise_here(&mut arguments)
+        } else {
+            run_here(&mut arguments)
+        }
+    });
     ended.unwrap_or_else(|cause| {
         // Before the log is started there is nothing but standard error.
         if tracing::dispatcher::has_been_set() {
@@ -94,18 +102,40 @@ fn main() -> ExitCode {
     })
 }
 
-/// Serves in this process.
-fn run_here(arguments: &mut Arguments) -> anyhow::Result<ExitCode> {
+/// Supervises the process that serves.
+fn supervise_here(arguments: &mut Arguments) -> anyhow::Result<ExitCode> {
     if arguments.in_background {
         detach::leave_session();
     }
     arguments.settle().context("where this process is")?;
+    let logging = start_log(arguments)?;
+    supervise::run(arguments, &logging)
+}
+
+/// Serves in this process.
+fn run_here(arguments: &mut Arguments) -> anyhow::Result<ExitCode> {
+    let saved = match &arguments.supervised {
+        Some(path) => Some(Saved::open(path).context("what was added at run time")?),
+        None => None,
+    };
+    if saved.is_some() {
+        supervise::abort_on_panic();
+    } else if arguments.in_background {
+        detach::leave_session();
+    }
+    arguments.settle().context("where this process is")?;
+    let saved = saved.map(|(saved, kept)| {
+        if let Some(kept) = kept {
+            arguments.take_kept(kept);
+        }
+        saved
+    });
     let logging = Arc::new(start_log(arguments)?);
     let pid_file = match &arguments.pidfile {
         Some(path) => Some(PidFile::make(path, arguments.overwrite_pidfile)?),
         None => None,
     };
-    let ended = run(arguments, logging);
+    let ended = run(arguments, logging, saved);
     drop(pid_file);
     ended
 }
@@ -124,18 +154,28 @@ fn start_log(arguments: &Arguments) -> anyhow::Result<Logging> {
     }
     let path = arguments.log_file.as_deref();
     let logging = Logging::start(arguments.verbose, &specs, path)?;
+    if arguments.syslog_method.is_some() || arguments.syslog_target.is_some() {
+        info!("nothing is sent to syslog: --syslog-method and --syslog-target are without effect");
+    }
     for error in unknown.into_iter().filter_map(Result::err) {
         info!("{error}");
     }
     Ok(logging)
 }
 
-fn run(arguments: &Arguments, logging: Arc<Logging>) -> anyhow::Result<ExitCode> {
+fn run(arguments: &mut Arguments, logging: Arc<Logging>, saved: Option<Saved>) -> anyhow::Result<ExitCode> {
+    let named = read_config_file(arguments)?;
     let clock = Clock::new();
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
     let mut entropy = Entropy::new(seed);
     let loaded = load_all(arguments, clock, &mut entropy)?;
+    let start = Start {
+        loaded,
+        named,
+        logging,
+        saved,
+    };
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
     let server = Server::new(seed)?;
     let arguments = arguments.clone();
@@ -144,9 +184,38 @@ fn run(arguments: &Arguments, logging: Arc<Logging>) -> anyhow::Result<ExitCode>
         .stack_size(STATE_STACK_BYTES);
     let thread = builder.spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(serve(&arguments, logging, clock, loaded, server, entropy))
+        runtime.block_on(serve(&arguments, start, clock, server, entropy))
     })?;
     thread.join().unwrap_or_else(|_| bail!("the state thread panicked"))
+}
+
+/// What the server starts with.
+struct Start {
+    loaded: Databases,
+    named: Named,
+    logging: Arc<Logging>,
+    saved: Option<Saved>,
+}
+
+/// The remotes of the configuration file, or of the command line; the databases of the file become those of the arguments.
+fn read_config_file(arguments: &mut Arguments) -> anyhow::Result<Named> {
+    let Some(path) = &arguments.config_file else {
+        let names = arguments.remotes().into_iter();
+        return Ok(names.map(|name| (name, RemoteOptions::default())).collect());
+    };
+    info!("loading configuration from '{}'", path.display());
+    let configuration = Configuration::read(path)?;
+    let here = std::env::current_dir().context("where this process is")?;
+    let databases = configuration.arguments(&here);
+    let databases = databases.map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    arguments.databases = databases.into_iter().map(PathBuf::from).collect();
+    for database in &arguments.databases {
+        // One that does not exist is not made: a name that is spelt wrong would be served empty.
+        if RelayArgument::parse(database, &here).is_none() {
+            std::fs::metadata(database).with_context(|| database.display().to_string())?;
+        }
+    }
+    Ok(configuration.remotes)
 }
 
 fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<Databases> {
@@ -166,9 +235,8 @@ fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyho
 /// threads; what takes long (the log, the kernel, large texts) has threads of its own.
 async fn serve(
     arguments: &Arguments,
-    logging: Arc<Logging>,
+    start: Start,
     clock: Clock,
-    loaded: Databases,
     server: Server,
     entropy: Entropy,
 ) -> anyhow::Result<ExitCode> {
@@ -176,14 +244,30 @@ async fn serve(
     // From here on a signal means a clean stop.
     let signals = Signals::new()?;
     let (inbound_sender, inbound) = inbound_channel();
+    let Start {
+        loaded,
+        named,
+        logging,
+        saved,
+    } = start;
     let databases = loaded.to_string();
     let rows_changed = Arc::new(Notify::new());
-    let (state, completions, past, source_events) =
+    let (mut state, completions, past, source_events) =
         start_state(arguments, clock, loaded, server, entropy, &rows_changed)?;
-    let remotes = Remotes::new(Listeners::new(inbound_sender), std::env::current_dir()?);
+    state.roster.saved.clone_from(&saved);
+    state.keep_databases();
     let (state_orders, orders) = mpsc::channel(STATE_ORDERS_QUEUED_MAX);
-    let mut operator = operator(remotes, logging, state_orders);
-    let state = operator.start_remotes(&arguments.remotes(), state)?;
+    let directory = std::env::current_dir()?;
+    let mut operator = Operator {
+        remotes: Remotes::new(Listeners::new(inbound_sender), directory.clone()),
+        column_errors: Vec::new(),
+        config_file: arguments.config_file.clone(),
+        directory,
+        saved,
+        logging,
+        state: state_orders,
+    };
+    let state = operator.start_remotes(named, state)?;
     let listening: Vec<String> = operator.remotes.named.keys().cloned().collect();
     let short_link = arguments.default_socket().and_then(|socket| ShortLink::make(&socket));
     let mut gateway = start_gateway(arguments, &operator.remotes.listeners)?;
@@ -259,15 +343,6 @@ struct Wakers {
     child: Option<Child>,
 }
 
-fn operator(remotes: Remotes, logging: Arc<Logging>, state: mpsc::Sender<StateOrder>) -> Operator {
-    Operator {
-        remotes,
-        column_errors: Vec::new(),
-        logging,
-        state,
-    }
-}
-
 /// Does what signals and the control socket ask for, until one of them, or the end of the command of `--run`, ends the server. Gives the
 /// exit status.
 async fn until_end(
@@ -303,7 +378,7 @@ async fn until_end(
             status = end_of(wakers.child.as_mut()) => {
                 let status = status.context("the command of --run")?;
                 info!("stopping, since the command of --run has ended: {status}");
-                return Ok(exit_code(status));
+                return Ok(detach::exit_code(status));
             }
             ended = &mut *running => {
                 ended.context("the state's task")?;
@@ -349,13 +424,6 @@ async fn end_of(child: Option<&mut Child>) -> std::io::Result<ExitStatus> {
         Some(child) => child.wait().await,
         None => std::future::pending().await,
     }
-}
-
-/// A command's status as a shell gives it.
-fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok())
-        .map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// The state, with where the reports of writers, of reads of the logs, and of sources come from.
@@ -407,6 +475,7 @@ fn start_state(
         completions: completion_sender,
         files,
         next_place: storages.len(),
+        saved: None,
     };
     let mut state = State {
         server,

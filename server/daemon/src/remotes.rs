@@ -34,11 +34,23 @@ pub(crate) enum StartError {
     Listen(#[from] ListenError),
 }
 
+impl StartError {
+    /// Whether somebody else has the place.
+    pub(crate) fn is_taken(&self) -> bool {
+        matches!(
+            self,
+            Self::Listen(ListenError::PortInUse { .. } | ListenError::InUse { .. })
+        )
+    }
+}
+
 /// All remotes.
 pub(crate) struct Remotes {
     pub(crate) listeners: Listeners,
     /// What operators asked for.
     pub(crate) named: Named,
+    /// What rows asked for last.
+    from_rows: Vec<Wanted>,
     /// What runs, by target.
     running: BTreeMap<String, (Remote, RemoteOptions)>,
     /// Targets that cannot be started, each with why.
@@ -53,6 +65,7 @@ impl Remotes {
         Self {
             listeners,
             named: Named::new(),
+            from_rows: Vec::new(),
             running: BTreeMap::new(),
             failed: BTreeMap::new(),
             directory,
@@ -81,9 +94,15 @@ impl Remotes {
     /// Makes the remotes those that are named, and those that the rows in `from_rows` ask for. What cannot be started is told of in the
     /// log, and tried again by the next call.
     pub(crate) fn apply(&mut self, from_rows: Vec<Wanted>) {
+        self.from_rows = from_rows;
+        self.apply_again();
+    }
+
+    /// As [`apply`](Self::apply), where the rows say what they said before.
+    pub(crate) fn apply_again(&mut self) {
         let plain = self.named.iter().filter(|(name, _)| !DbColumn::is_named_by(name));
         let mut wanted: Named = plain.map(|(name, options)| (name.clone(), options.clone())).collect();
-        let (inherited, from_rows): (Vec<_>, Vec<_>) = from_rows.into_iter().partition(Wanted::is_inherited);
+        let (inherited, from_rows): (Vec<_>, Vec<_>) = self.from_rows.iter().cloned().partition(Wanted::is_inherited);
         for Wanted { target, options } in from_rows {
             let known = wanted.entry(target).or_default();
             // A row goes before the command line, as for ovsdb-server.
@@ -114,6 +133,16 @@ impl Remotes {
                     }
                     Err(error) => self.fail(&target, error.to_string()),
                 },
+            }
+        }
+    }
+
+    /// Stops remotes that operators named; their names stay until they are forgotten.
+    pub(crate) fn stop_named(&mut self, goes: impl Fn(&String) -> bool) {
+        let going: Vec<String> = self.named.keys().filter(|name| goes(name)).cloned().collect();
+        for name in going {
+            if let Some((remote, _)) = self.running.remove(&name) {
+                self.listeners.stop_remote(&remote);
             }
         }
     }

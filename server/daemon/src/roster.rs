@@ -21,6 +21,7 @@ use crate::remotes::{ColumnError, Columns, Contents, DbColumn, Statuses};
 use crate::source::RelayArgument;
 use crate::state::State;
 use crate::storage::{Completed, Storage};
+use crate::supervise::Saved;
 
 /// What is asked of the state. An answer that nobody waits for any more is dropped.
 pub(crate) enum StateOrder {
@@ -28,6 +29,8 @@ pub(crate) enum StateOrder {
     Names(oneshot::Sender<Vec<EcoString>>),
     /// What is held, and how many bytes wait for clients to read them.
     Usage(oneshot::Sender<(Usage, usize)>),
+    /// The databases, each with its argument on the command line: its file in full, or the source that it is relayed from.
+    Arguments(oneshot::Sender<Vec<(EcoString, String)>>),
     /// Whether the file is served already.
     IsOpen(PathBuf, oneshot::Sender<bool>),
     /// Serve a database more.
@@ -68,6 +71,8 @@ pub(crate) struct Roster {
     pub(crate) files: HashMap<EcoString, PathBuf>,
     /// The next place of a database; none is given twice.
     pub(crate) next_place: usize,
+    /// Where the list of databases is kept that should survive a crash.
+    pub(crate) saved: Option<Saved>,
 }
 
 impl State {
@@ -80,6 +85,9 @@ impl State {
             StateOrder::Usage(reply) => {
                 let backlog = self.sessions.values().map(nonnet_rpc::Outbox::backlog_bytes).sum();
                 let _ = reply.send((self.server.usage(), backlog));
+            }
+            StateOrder::Arguments(reply) => {
+                let _ = reply.send(self.database_arguments());
             }
             StateOrder::IsOpen(path, reply) => {
                 let _ = reply.send(self.roster.files.values().any(|file| *file == resolved(&path)));
@@ -114,6 +122,24 @@ impl State {
             }
             StateOrder::WriteStatuses(columns, statuses) => self.write_statuses(&columns, &statuses),
             StateOrder::CloseSessions => self.close_sessions(),
+        }
+    }
+
+    fn database_arguments(&self) -> Vec<(EcoString, String)> {
+        let files = self.roster.files.iter();
+        let files = files.map(|(name, file)| (name.clone(), file.display().to_string()));
+        let relays = self.relays.arguments();
+        let relays = relays.map(|(name, argument)| (name.clone(), argument.clone()));
+        let mut arguments: Vec<(EcoString, String)> = files.chain(relays).collect();
+        arguments.sort_unstable();
+        arguments
+    }
+
+    /// Keeps the list of databases for the server after this one.
+    pub(crate) fn keep_databases(&self) {
+        if let Some(saved) = &self.roster.saved {
+            let arguments = self.database_arguments().into_iter();
+            saved.keep_databases(arguments.map(|(_, argument)| argument).collect());
         }
     }
 
@@ -183,7 +209,9 @@ impl State {
         })?;
         info!("{relay} is served");
         self.relays.start(relay);
+        self.keep_databases();
         self.carry_out(commands);
+        self.followed.databases_changed();
         Ok(())
     }
 
@@ -219,6 +247,7 @@ impl State {
         self.places.insert(name.clone(), place);
         self.past_reads.add(name.clone(), file);
         self.roster.files.insert(name.clone(), resolved(&loaded.path));
+        self.keep_databases();
         self.carry_out(commands);
         info!("{name} in {shown} is served");
         self.followed.databases_changed();
@@ -287,6 +316,7 @@ impl State {
         self.past_reads.remove(name);
         self.transaction_log.forget(name);
         self.roster.files.remove(name);
+        self.keep_databases();
         self.carry_out(commands);
         info!("{name} is served no longer");
         self.followed.databases_changed();

@@ -43,6 +43,8 @@ pub(crate) struct Relays {
 
 /// The way to one source; its task ends with it.
 struct RelayLink {
+    /// As on the command line.
+    argument: String,
     /// As many wait as transactions are forwarded, which the sessions limit.
     orders: mpsc::UnboundedSender<Order>,
     task: AbortHandle,
@@ -69,10 +71,16 @@ impl Relays {
     /// Follows the source of a database from now on.
     pub(crate) fn start(&mut self, relay: RelayArgument) {
         let (orders, receiver) = mpsc::unbounded_channel();
-        let database = relay.database.clone();
+        let (database, argument) = (relay.database.clone(), relay.to_argument());
         let task = RelayTask::new(relay, receiver, self.events.clone(), self.probe.subscribe());
         let task = tokio::spawn(task.run()).abort_handle();
-        self.links.insert(database, RelayLink { orders, task });
+        let link = RelayLink { argument, orders, task };
+        self.links.insert(database, link);
+    }
+
+    /// The databases that are relayed, each with its argument on the command line.
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = (&EcoString, &String)> {
+        self.links.iter().map(|(database, link)| (database, &link.argument))
     }
 
     /// Whether a database is relayed.

@@ -5,6 +5,7 @@
 mod command;
 mod connection;
 mod operator;
+mod reload;
 
 use std::path::Path;
 use std::sync::Arc;

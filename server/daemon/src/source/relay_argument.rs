@@ -40,6 +40,12 @@ impl RelayArgument {
         };
         Some(parse())
     }
+
+    /// The argument again, with every path in full.
+    pub(crate) fn to_argument(&self) -> String {
+        let remotes: Vec<String> = self.remotes.iter().map(ToString::to_string).collect();
+        format!("relay:{}:{}", self.database, remotes.join(","))
+    }
 }
 
 impl fmt::Display for RelayArgument {
@@ -65,6 +71,7 @@ mod tests {
             relay.to_string(),
             "db relayed from unix:/here/a.sock or tcp:127.0.0.1:6640"
         );
+        assert_eq!(parse(&relay.to_argument()), Some(Ok(relay)));
         assert_eq!(parse("dir/relay:db:unix:a"), None);
     }
 

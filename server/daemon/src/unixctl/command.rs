@@ -96,6 +96,14 @@ impl Order {
         Ok(Self::with_arguments(command, arguments.next(), arguments.next()))
     }
 
+    /// Whether it changes what a configuration file says, where there is one.
+    pub(crate) fn changes_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::AddDatabase(_) | Self::AddRemote(_) | Self::RemoveDatabase(_) | Self::RemoveRemote(_)
+        )
+    }
+
     /// A command that takes at most two arguments, which are there where they must be.
     fn with_arguments(command: &str, first: Option<String>, second: Option<String>) -> Self {
         if command == "ovsdb-server/compact" {

@@ -16,10 +16,11 @@ use tracing::{debug, warn};
 use crate::clock::Clock;
 use crate::databases::{self, Loaded};
 use crate::logging::{self, Logging, Spec};
-use crate::remotes::{ColumnError, Columns, Contents, DbColumn, Remotes};
+use crate::remotes::{ColumnError, Columns, Contents, DbColumn, Named, Remotes};
 use crate::roster::StateOrder;
 use crate::source::RelayArgument;
 use crate::state::State;
+use crate::supervise::Saved;
 use crate::unixctl::{Answer, Asked, Order, command};
 
 /// What is left to do after an order.
@@ -34,6 +35,12 @@ pub(crate) struct Operator {
     pub(crate) remotes: Remotes,
     /// Columns that do not exist, as they were told of last.
     pub(crate) column_errors: Vec<ColumnError>,
+    /// Where remotes and databases come from, instead of the command line and orders.
+    pub(crate) config_file: Option<PathBuf>,
+    /// Where the server was started.
+    pub(crate) directory: PathBuf,
+    /// Where remotes are kept that should survive a crash.
+    pub(crate) saved: Option<Saved>,
     pub(crate) logging: Arc<Logging>,
     pub(crate) state: mpsc::Sender<StateOrder>,
 }
@@ -41,6 +48,15 @@ pub(crate) struct Operator {
 impl Operator {
     /// Carries out one order, or starts to.
     pub(crate) async fn carry_out(&mut self, asked: Asked) -> Verdict {
+        if let Some(file) = self
+            .config_file
+            .as_ref()
+            .filter(|_| asked.order.changes_configuration())
+        {
+            let refusal = format!("Update the {} and use ovsdb-server/reload instead", file.display());
+            let _ = asked.reply.send(Err(refusal));
+            return Verdict::GoOn;
+        }
         let answer = match asked.order {
             Order::Exit => {
                 // Who asked may be gone; the order stands.
@@ -63,7 +79,7 @@ impl Operator {
             Order::PerfCountersShow => Ok("performance counter is not supported on this platform".to_owned()),
             Order::PerfCountersClear => Ok(String::new()),
             Order::MemoryTrim(switch) => memory_trim(&switch),
-            Order::Reload => Err("Configuration file was not specified on command line".to_owned()),
+            Order::Reload => self.reload().await,
             Order::VlogListPattern => Ok(logging::patterns()),
             Order::VlogRateLimit(is_limited, modules) => self.limit_rate(is_limited, &modules).await,
             Order::VlogClose => {
@@ -101,6 +117,7 @@ impl Operator {
         self.remotes
             .add(name, RemoteOptions::default())
             .map_err(|error| error.to_string())?;
+        self.keep_remotes();
         self.follow_rows().await;
         Ok(String::new())
     }
@@ -109,6 +126,7 @@ impl Operator {
         if self.remotes.named.remove(name).is_none() {
             return Err("no such remote".to_owned());
         }
+        self.keep_remotes();
         self.follow_rows().await;
         Ok(String::new())
     }
@@ -117,16 +135,23 @@ impl Operator {
     ///
     /// # Errors
     /// A remote that is wrong or cannot be listened on, or a column that does not exist; not what is wrong in rows.
-    pub(crate) fn start_remotes(&mut self, names: &[String], mut state: State) -> anyhow::Result<State> {
-        for name in names {
-            if DbColumn::is_named_by(name) {
+    pub(crate) fn start_remotes(&mut self, named: Named, mut state: State) -> anyhow::Result<State> {
+        for (name, options) in named {
+            if DbColumn::is_named_by(&name) {
                 name.parse::<DbColumn>()?.find(&state.server)?;
             }
-            self.remotes.add(name, RemoteOptions::default())?;
+            self.remotes.add(&name, options)?;
         }
+        self.keep_remotes();
         let contents = state.followed.read(self.columns(), &state.server);
         self.apply(contents);
         Ok(state)
+    }
+
+    fn keep_remotes(&self) {
+        if let Some(saved) = &self.saved {
+            saved.keep_remotes(self.remotes.named.keys().cloned().collect());
+        }
     }
 
     /// Makes remotes and TLS those that the rows ask for now.
@@ -294,7 +319,7 @@ async fn add_database(path: PathBuf, state: &mpsc::Sender<StateOrder>) -> Answer
     served.map(|()| String::new())
 }
 
-fn load(path: &Path) -> Result<Loaded, String> {
+pub(super) fn load(path: &Path) -> Result<Loaded, String> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| error.to_string())?;
     // The reason that ovsdb-server would give.
@@ -325,7 +350,7 @@ async fn is_served(name: &str, state: &mpsc::Sender<StateOrder>) -> Result<bool,
     Ok(names.iter().any(|served| served == name))
 }
 
-async fn ask<T>(
+pub(super) async fn ask<T>(
     state: &mpsc::Sender<StateOrder>,
     order: impl FnOnce(oneshot::Sender<T>) -> StateOrder,
 ) -> Result<T, String> {

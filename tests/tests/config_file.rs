@@ -1,0 +1,225 @@
+//! `--config-file`: remotes and databases from a file, which `ovsdb-server/reload` reads anew. Debian's ovsdb-server has none yet.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nonnet_tests::program::{self, POLL_INTERVAL};
+use nonnet_tests::server::{Kind, Server};
+use nonnet_tests::wire::Client;
+use nonnet_tests::{case, control};
+use serde_json::{Value, json};
+
+/// How long something may take that is waited for.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A server with a configuration file `config` in its directory; killed with the value.
+struct Configured {
+    directory: tempfile::TempDir,
+    child: Child,
+}
+
+impl Configured {
+    /// Starts with this configuration; the databases `a.db` and `b.db` of the same names are there.
+    fn start(configuration: &Value) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            make_database(&directory.path().join(format!("{name}.db")), name);
+        }
+        std::fs::write(directory.path().join("config"), configuration.to_string()).unwrap();
+        let child = command(directory.path()).spawn().unwrap();
+        let configured = Self { directory, child };
+        configured.wait_for("db.sock");
+        configured
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn wait_for(&self, socket: &str) {
+        let deadline = Instant::now() + TIMEOUT;
+        while Client::connect(&self.path(socket)).is_err() || !self.path("ctl").exists() {
+            assert!(Instant::now() < deadline, "nobody listens on {socket}");
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    fn client(&self, socket: &str) -> Client {
+        let mut client = Client::connect(&self.path(socket)).unwrap();
+        client.call("set_db_change_aware", &json!([true])).unwrap();
+        client
+    }
+
+    fn databases(&self) -> Value {
+        self.client("db.sock").call("list_dbs", &json!([])).unwrap()["result"].take()
+    }
+
+    fn remotes(&self) -> String {
+        control::ask(&self.path("ctl"), &["ovsdb-server/list-remotes"]).unwrap()
+    }
+
+    /// Puts another configuration in the place of the one before; the answer of `reload`.
+    fn reload(&self, configuration: &str) -> Result<String, String> {
+        std::fs::write(self.path("config"), configuration).unwrap();
+        let words = ["ovsdb-server/reload"];
+        let output = control::run(&self.path("ctl"), &words).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout).unwrap())
+        } else {
+            Err(stderr)
+        }
+    }
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = program::tied(&program::ours("nonnetd").unwrap()).unwrap();
+    command
+        .current_dir(directory)
+        .env("OVS_RUNDIR", directory)
+        .args(["--kernel", "off", "--config-file=config", "--unixctl=ctl"])
+        .stdin(Stdio::null())
+        .stderr(std::fs::File::create(directory.join("stderr")).unwrap());
+    command
+}
+
+fn make_database(file: &Path, name: &str) {
+    let schema = json!({"name": name, "tables": {"t": {"columns": {"n": {"type": "integer"}}}}});
+    let mut server = Server::prepare(Kind::Nonnetd, &schema).unwrap();
+    server.run().unwrap();
+    server.stop().unwrap();
+    for (from, to) in [
+        ("test.db", file.to_owned()),
+        ("test.db.head", file.with_extension("db.head")),
+    ] {
+        std::fs::copy(server.directory().join(from), to).unwrap();
+    }
+}
+
+#[test]
+fn what_the_file_says_is_served_and_reload_follows_it() {
+    let server = Configured::start(&json!({
+        "remotes": {"punix:db.sock": null, "punix:old.sock": {}},
+        "databases": {"a.db": {}},
+    }));
+    assert_eq!(server.databases(), json!(["a", "_Server"]));
+    assert_eq!(server.remotes(), "punix:db.sock\npunix:old.sock\n");
+    let mut old = server.client("old.sock");
+    let mut kept = server.client("db.sock");
+    let next = json!({
+        "remotes": {"punix:db.sock": {"inactivity-probe": 7000}, "punix:new.sock": {"read-only": true}},
+        "databases": {"a.db": null, "b.db": {"service-model": "standalone"}},
+    });
+    assert_eq!(server.reload(&next.to_string()), Ok(String::new()));
+    assert_eq!(server.databases(), json!(["a", "b", "_Server"]));
+    assert_eq!(server.remotes(), "punix:db.sock\npunix:new.sock\n");
+    // What goes takes its sessions along; what stays keeps them.
+    assert!(old.receive_bytes_to_end().is_ok());
+    assert!(!server.path("old.sock").exists());
+    kept.call("echo", &json!([])).unwrap();
+    let insert = json!({"op": "insert", "table": "t", "row": {"n": 1}});
+    let refused = server
+        .client("new.sock")
+        .transact("b", std::slice::from_ref(&insert))
+        .unwrap();
+    assert_eq!(refused[0]["error"], "not allowed");
+    kept.transact("b", &[insert]).unwrap();
+    let last = json!({"remotes": {"punix:db.sock": {}}, "databases": {"b.db": {}}});
+    assert_eq!(server.reload(&last.to_string()), Ok(String::new()));
+    assert_eq!(server.databases(), json!(["b", "_Server"]));
+    let select = json!({"op": "select", "table": "t", "where": [], "columns": ["n"]});
+    assert_eq!(kept.transact("b", &[select]).unwrap()[0]["rows"], json!([{"n": 1}]));
+}
+
+#[test]
+fn a_file_that_is_wrong_changes_nothing_and_the_error_says_where() {
+    let good = json!({"remotes": {"punix:db.sock": {}}, "databases": {"a.db": {}}});
+    let server = Configured::start(&good);
+    let mut client = server.client("db.sock");
+    make_database(&server.path("twin.db"), "a");
+    for (configuration, told) in [
+        ("{\"remotes\":\n {,}}".to_owned(), "config: no JSON: "),
+        ("{\"remotes\":\n {,}}".to_owned(), "line 2 column 3"),
+        (
+            json!({"remotes": {"punix:other.sock": {"dscp": 99}}, "databases": {}}).to_string(),
+            "\"remotes\" > \"punix:other.sock\" > \"dscp\" is 99",
+        ),
+        (
+            json!({"remotes": {"punix:db.sock": {}}, "databases": {"nosuch.db": {}}}).to_string(),
+            "nosuch.db: open failed (No such file or directory)",
+        ),
+        (
+            json!({"remotes": {"punix:db.sock": {}}, "databases": {"b.db": {}, "a.db": {}, "twin.db": {}}}).to_string(),
+            "twin.db: duplicate database name",
+        ),
+        (
+            json!({"remotes": {"punix:one.sock": {}, "punix:/nonexistent/two.sock": {}}, "databases": {}}).to_string(),
+            "\"remotes\" > \"punix:/nonexistent/two.sock\"",
+        ),
+        (
+            json!({"databases": {"a.db": {"service-model": "clustered"}}}).to_string(),
+            "\"databases\" > \"a.db\" > \"service-model\" is \"clustered\"",
+        ),
+    ] {
+        let refused = server.reload(&configuration).unwrap_err();
+        assert!(refused.contains(told), "{configuration}: {refused}");
+        assert_eq!(server.databases(), json!(["a", "_Server"]), "{configuration}");
+        assert_eq!(server.remotes(), "punix:db.sock\n", "{configuration}");
+        assert!(!server.path("one.sock").exists());
+        client.call("echo", &json!([])).unwrap();
+    }
+    // What was opened to be looked at is free again.
+    let both = json!({"remotes": {"punix:db.sock": {}}, "databases": {"a.db": {}, "b.db": {}}});
+    assert_eq!(server.reload(&both.to_string()), Ok(String::new()));
+}
+
+#[test]
+fn orders_that_the_file_would_contradict_are_refused() {
+    let server = Configured::start(&json!({"remotes": {"punix:db.sock": {}}, "databases": {"a.db": {}}}));
+    let expected = format!(
+        "Update the {} and use ovsdb-server/reload instead",
+        server.path("config").display()
+    );
+    for words in [
+        ["ovsdb-server/add-db", "b.db"],
+        ["ovsdb-server/remove-db", "a"],
+        ["ovsdb-server/add-remote", "ptcp:0"],
+        ["ovsdb-server/remove-remote", "punix:db.sock"],
+    ] {
+        assert_eq!(control::refusal(&server.path("ctl"), &words).unwrap(), expected);
+    }
+    control::ask(&server.path("ctl"), &["ovsdb-server/compact"]).unwrap();
+}
+
+#[test]
+fn a_file_excludes_what_it_would_contradict_on_the_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("config"), "{}").unwrap();
+    let told = |words: &[&str]| {
+        let output = program::run_command(command(directory.path()).args(words), b"").unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(told(&["--remote=ptcp:0"]).contains("--config-file is mutually exclusive with --remote"));
+    assert!(told(&["a.db"]).contains("Databases should be specified in a config file"));
+    std::fs::write(directory.path().join("config"), "[").unwrap();
+    assert!(told(&[]).contains("config: no JSON: "));
+    std::fs::write(directory.path().join("config"), "{\"databases\": {\"nosuch.db\": {}}}").unwrap();
+    assert!(told(&[]).contains("nosuch.db"));
+    assert!(!directory.path().join("nosuch.db").exists());
+}
+
+#[test]
+fn reload_without_a_file_is_refused() {
+    let server = Server::start_with(Kind::Nonnetd, &case::schema("things").unwrap(), &["--unixctl=ctl"]).unwrap();
+    let refused = control::refusal(&server.directory().join("ctl"), &["ovsdb-server/reload"]).unwrap();
+    assert_eq!(refused, "Configuration file was not specified on command line");
+}
