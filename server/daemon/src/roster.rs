@@ -274,6 +274,7 @@ impl State {
 
     /// Follows the rows of a database that has another schema now from the beginning, where it is the one whose rows are networks.
     pub(crate) fn converted(&mut self, name: &EcoString) {
+        self.followed.databases_changed();
         info!("{name} has another schema now");
         let is_followed = self.network.as_ref().is_some_and(|network| network.follows(name));
         if let Some(id) = self.server.database_id(name).filter(|_| is_followed) {
