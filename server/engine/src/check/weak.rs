@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ecow::EcoString;
-use nonnet_schema::{ColumnIndex, DatabaseSchema, ErrorKind, OvsdbError, Strength, Uuid};
+use nonnet_schema::{ColumnIndex, DatabaseSchema, Datum, ErrorKind, OvsdbError, Strength, Uuid, VERSION_COLUMN};
 
 use crate::references::{RowKey, for_each_changed, for_each_in_element};
 use crate::transaction::Transaction;
@@ -40,6 +40,11 @@ pub(super) fn remove_dangling(transaction: &mut Transaction<'_>) -> Result<(), O
             return Err(removed.into_error());
         }
         transaction.set(table, uuid, column, kept);
+        // A row that is as it was because it lost what it gained counts as modified all the same.
+        if transaction.row(table, uuid) == transaction.old(table, uuid) {
+            let version = Datum::scalar(transaction.new_uuid());
+            transaction.set(table, uuid, VERSION_COLUMN, version);
+        }
     }
     Ok(())
 }
