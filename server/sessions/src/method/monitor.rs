@@ -117,13 +117,14 @@ impl Server {
             ([_, id, requests, last_id], Notation::Update3) => (id, requests, Some(last_id)),
             _ => return Err(invalid()),
         };
-        let request = MonitorRequest::parse(requests, served.database.schema(), notation != Notation::Update)?;
-        if let Some(session) = self.sessions.get(&call.session) {
+        // An id in use is told before faults of the requests, but for the grossest.
+        if let Some(session) = self.sessions.get(&call.session).filter(|_| requests.is_object()) {
             check_limits(&json::to_text(id), session.monitors.len())?;
             if session.monitors.iter().any(|monitor| monitor.id == *id) {
                 return Err(OvsdbError::in_json(ErrorKind::DuplicateMonitor, id));
             }
         }
+        let request = MonitorRequest::parse(requests, served.database.schema(), notation != Notation::Update)?;
         Ok(Asked {
             database,
             id,
