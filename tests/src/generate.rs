@@ -1,11 +1,16 @@
-//! Random schemas and transactions for differential tests, made from a sequence of choices.
+//! Random schemas, transactions and whole sessions for differential tests, made from a sequence of choices.
 //!
-//! The choices come from proptest; an exhausted sequence chooses 0, and 0 is always the simplest thing, so that a shorter or smaller
-//! sequence is a simpler test. What is known to differ between servers without being wrong is never generated: requests that
-//! crash `ovsdb-server`, weak references to rows that can be collected, more than one fault in one JSON object (its members
-//! are checked in no order), `*=` near the bounds of 64 bits.
+//! An exhausted sequence chooses 0, and 0 is always the simplest thing. What is known to differ between servers without being wrong is
+//! never generated: requests that crash `ovsdb-server`, weak references to rows that can be collected or in a pair with a strong one, more
+//! than one fault in one JSON object (its members are checked in no order), `*=` near the bounds of 64 bits.
+
+mod monitors;
+mod operations;
+mod traffic;
 
 use serde_json::{Map, Value, json};
+
+pub use traffic::{Deed, Step, Traffic};
 
 /// The name of every generated database.
 pub const DATABASE: &str = "random";
@@ -15,12 +20,6 @@ const TABLES_MAX: usize = 4;
 
 /// Columns of a table.
 const COLUMNS_MAX: usize = 5;
-
-/// Operations of a transaction.
-const OPERATIONS_MAX: usize = 6;
-
-/// Elements of a generated set or map.
-const ELEMENTS_MAX: usize = 4;
 
 /// A sequence of choices.
 #[derive(Debug)]
@@ -72,17 +71,6 @@ enum Atom {
     Boolean,
     Real,
     Uuid,
-}
-
-/// What a transaction under construction knows.
-struct Scope {
-    /// The table of each operation, which is that of the row its name stands for.
-    tables: Vec<usize>,
-    fault: bool,
-    /// Tables of a monitor request are checked in no order: nothing in it may be wrong.
-    is_monitor: bool,
-    /// References of the datum under construction are names.
-    by_name: bool,
 }
 
 impl<'a> Choices<'a> {
@@ -148,305 +136,6 @@ impl Model {
             })
             .collect()
     }
-
-    /// Monitor requests for all tables: all columns, then for `monitor_cond` some columns and a condition.
-    pub fn monitors(&mut self, choices: &mut Choices<'_>) -> (Value, Value) {
-        let (mut plain, mut conditional) = (Map::new(), Map::new());
-        for number in 0..self.tables.len() {
-            let columns: Vec<String> = self.tables[number]
-                .columns
-                .iter()
-                .map(|column| column.name.clone())
-                .collect();
-            let mut scope = Scope {
-                tables: Vec::new(),
-                fault: false,
-                is_monitor: true,
-                by_name: false,
-            };
-            let clauses: Vec<Value> = (0..choices.below(3))
-                .map(|_| self.clause(number, &mut scope, choices))
-                .collect();
-            let mut some: Vec<&str> = columns
-                .iter()
-                .map(String::as_str)
-                .filter(|_| choices.below(3) < 2)
-                .collect();
-            // A condition on a column that is not watched makes 3.1 write beyond its memory.
-            for column in clauses.iter().filter_map(|clause| clause[0].as_str()) {
-                if !some.contains(&column) {
-                    some.push(column);
-                }
-            }
-            let name = self.tables[number].name.clone();
-            conditional.insert(name.clone(), json!([{"columns": some, "where": clauses}]));
-            plain.insert(name, json!({"columns": columns}));
-        }
-        (Value::Object(plain), Value::Object(conditional))
-    }
-
-    /// A random transaction, and whether the rows of its selects are in an order that counts.
-    pub fn transaction(&mut self, choices: &mut Choices<'_>) -> Vec<Value> {
-        let tables = (0..=choices.below(OPERATIONS_MAX))
-            .map(|_| choices.below(self.tables.len()))
-            .collect();
-        let mut scope = Scope {
-            tables,
-            fault: false,
-            is_monitor: false,
-            by_name: false,
-        };
-        (0..scope.tables.len())
-            .map(|number| self.operation(number, &mut scope, choices))
-            .collect()
-    }
-
-    fn operation(&mut self, number: usize, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
-        let table = scope.tables[number];
-        scope.fault = choices.once_in(12);
-        let mut operation = match choices.below(18) {
-            0..=6 => self.insert(number, table, scope, choices),
-            7..=9 => {
-                let condition = self.condition(table, scope, choices);
-                json!({"op": "update", "where": condition, "row": self.row(table, true, scope, choices)})
-            }
-            10..=12 => {
-                let condition = self.condition(table, scope, choices);
-                let mutations: Vec<Value> = (0..=choices.below(2))
-                    .map(|_| self.mutation(table, scope, choices))
-                    .collect();
-                json!({"op": "mutate", "where": condition, "mutations": mutations})
-            }
-            13 | 14 => json!({"op": "delete", "where": self.condition(table, scope, choices)}),
-            15 => {
-                let columns = self.projection(table, choices);
-                json!({"op": "select", "where": self.condition(table, scope, choices), "columns": columns})
-            }
-            16 => self.wait(table, scope, choices),
-            _ => return without_table(choices),
-        };
-        operation["table"] = json!(self.tables[table].name);
-        if scope.fault {
-            match choices.below(6) {
-                4 => operation["table"] = json!("nosuch"),
-                5 => operation["extra"] = json!(1),
-                _ => {}
-            }
-        }
-        operation
-    }
-
-    fn insert(&mut self, number: usize, table: usize, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
-        let mut operation = json!({"op": "insert", "row": self.row(table, false, scope, choices)});
-        if choices.below(4) < 3 {
-            operation["uuid-name"] = json!(format!("n{number}"));
-        }
-        if !choices.once_in(8) {
-            let uuid = if choices.once_in(10) {
-                self.known_uuid(table, choices)
-            } else {
-                None
-            };
-            let uuid = uuid.unwrap_or_else(|| format!("{:08x}-0000-4000-8000-{table:012x}", self.rows.len()));
-            self.rows.push((table, uuid.clone()));
-            operation["uuid"] = json!(uuid);
-        }
-        operation
-    }
-
-    fn wait(&mut self, table: usize, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
-        let condition = self.condition(table, scope, choices);
-        let rows: Vec<Value> = (0..choices.below(3))
-            .map(|_| self.row(table, false, scope, choices))
-            .collect();
-        let until = *choices.pick(&["==", "!="]);
-        json!({"op": "wait", "where": condition, "columns": self.projection(table, choices), "until": until, "rows": rows, "timeout": 0})
-    }
-
-    /// Distinct columns, none of them `_version`.
-    fn projection(&self, table: usize, choices: &mut Choices<'_>) -> Vec<String> {
-        let mut columns: Vec<String> = self.tables[table]
-            .columns
-            .iter()
-            .map(|column| column.name.clone())
-            .collect();
-        columns.retain(|_| choices.below(3) < 2);
-        if choices.below(2) == 0 {
-            columns.push("_uuid".to_owned());
-        }
-        columns
-    }
-
-    /// A row; for an update without immutable columns, unless a fault is due.
-    fn row(&mut self, table: usize, is_update: bool, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
-        let mut row = Map::new();
-        for number in 0..self.tables[table].columns.len() {
-            let column = &self.tables[table].columns[number];
-            let name = column.name.clone();
-            if column.is_immutable && is_update && !std::mem::take(&mut scope.fault) {
-                continue;
-            }
-            if choices.below(4) < 3 {
-                row.insert(name, self.datum(table, number, scope, choices));
-            }
-        }
-        if std::mem::take(&mut scope.fault) {
-            row.insert("nosuch".to_owned(), json!(1));
-        }
-        Value::Object(row)
-    }
-
-    fn condition(&mut self, table: usize, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
-        let count = [0, 1, 1, 2][choices.below(4)];
-        (0..count).map(|_| self.clause(table, scope, choices)).collect()
-    }
-
-    fn clause(&mut self, table: usize, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
-        if choices.once_in(16) {
-            return json!(choices.below(2) == 0);
-        }
-        let functions = ["==", "!=", "includes", "excludes", "<", "<=", ">", ">="];
-        if choices.below(3) == 0 {
-            let uuid = self
-                .known_uuid(table, choices)
-                .unwrap_or_else(|| "00000000-0000-4000-8000-000000000000".to_owned());
-            return json!(["_uuid", choices.pick(&functions[..4]), ["uuid", uuid]]);
-        }
-        let number = choices.below(self.tables[table].columns.len());
-        let function = match scope {
-            Scope { is_monitor: true, .. } => *choices.pick(&functions[..4]),
-            Scope { fault: true, .. } if choices.once_in(6) => "=~",
-            _ => *choices.pick(&functions),
-        };
-        json!([
-            self.tables[table].columns[number].name,
-            function,
-            self.datum(table, number, scope, choices)
-        ])
-    }
-
-    fn mutation(&mut self, table: usize, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
-        let number = choices.below(self.tables[table].columns.len());
-        let column = &self.tables[table].columns[number];
-        let name = column.name.clone();
-        let is_number =
-            matches!(column.key, Base::Plain(Atom::Integer | Atom::Real) | Base::Range(..)) && column.value.is_none();
-        let is_set = column.value.is_some() || column.min != 1 || column.max != Some(1);
-        let mutator = match (is_number, is_set) {
-            _ if choices.once_in(16) => *choices.pick(&["+=", "insert", "^="]),
-            (true, false) => *choices.pick(&["+=", "-=", "*=", "/=", "%="]),
-            (true, true) => *choices.pick(&["insert", "delete", "+=", "-=", "*="]),
-            _ => *choices.pick(&["insert", "delete"]),
-        };
-        let argument = match mutator {
-            "insert" | "delete" => self.datum(table, number, scope, choices),
-            // A negative number times 0 ends ovsdb-server; the product of two negative ones may overflow there unseen.
-            "*=" => json!(*choices.pick(&[1, 2, 3])),
-            _ => json!(*choices.pick(&[1, 2, 3, -1, 0, 7])),
-        };
-        json!([name, mutator, argument])
-    }
-
-    /// A value of the column's type, or, once, a faulty one.
-    fn datum(&mut self, table: usize, number: usize, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
-        let column = &self.tables[table].columns[number];
-        let (key, value) = (column.key.clone(), column.value.clone());
-        let (min, max) = (column.min, column.max.unwrap_or(ELEMENTS_MAX).min(ELEMENTS_MAX));
-        if scope.fault && choices.once_in(3) {
-            scope.fault = false;
-            return choices
-                .pick(&[
-                    json!(null),
-                    json!(["set", [1, "x"]]),
-                    json!(["map", []]),
-                    json!(1.5),
-                    json!("x"),
-                    json!([]),
-                ])
-                .clone();
-        }
-        // A name and a UUID may stand for the same row: a value has references of one kind, so that all its elements differ.
-        scope.by_name = choices.below(2) == 1;
-        let mut elements: Vec<(Value, Value)> = Vec::new();
-        for _ in 0..min + choices.below(max - min + 1) {
-            let element = self.atom(&key, scope, choices);
-            let has_duplicate = elements.iter().any(|(known, _)| *known == element);
-            if !has_duplicate {
-                let value = value
-                    .as_ref()
-                    .map_or(Value::Null, |base| self.atom(base, scope, choices));
-                elements.push((element, value));
-            }
-        }
-        if value.is_some() {
-            let pairs: Vec<Value> = elements.into_iter().map(|(key, value)| json!([key, value])).collect();
-            return json!(["map", pairs]);
-        }
-        let atoms: Vec<Value> = elements.into_iter().map(|(key, _)| key).collect();
-        match atoms.as_slice() {
-            [atom] if choices.below(4) < 3 => atom.clone(),
-            _ => json!(["set", atoms]),
-        }
-    }
-
-    fn atom(&mut self, base: &Base, scope: &mut Scope, choices: &mut Choices<'_>) -> Value {
-        match base {
-            Base::Plain(Atom::Integer) => json!(*choices.pick(&[0, 1, 2, -1, 3, 7, 10, 1_000_000_000_000_000_i64])),
-            Base::Plain(Atom::Real) => json!(*choices.pick(&[0.0, 0.5, 1.0, -2.25, 3.0, 1e10])),
-            Base::Plain(Atom::Boolean) => json!(choices.below(2) == 1),
-            Base::Plain(Atom::String) => json!(*choices.pick(&["", "a", "b", "aa", "two words", "\u{e4}", "true"])),
-            Base::Plain(Atom::Uuid) => {
-                let table = choices.below(self.tables.len());
-                json!([
-                    "uuid",
-                    self.known_uuid(table, choices)
-                        .unwrap_or_else(|| "00000000-0000-4000-8000-000000000001".to_owned())
-                ])
-            }
-            Base::Range(low, high) if std::mem::take(&mut scope.fault) => json!(*choices.pick(&[low - 1, high + 1])),
-            Base::Range(low, high) => json!(low + choices.below((high - low + 1) as usize) as i64),
-            Base::Enum(_) if std::mem::take(&mut scope.fault) => json!("not in the enum"),
-            Base::Enum(values) => json!(*choices.pick(values)),
-            Base::Reference(table, _) => self.reference(*table, scope, choices),
-        }
-    }
-
-    /// A row of the table that is there, or comes in the transaction, or not at all.
-    ///
-    /// A name is used for rows of its own table only: `ovsdb-server` takes a row's own UUID for a reference to itself whatever the table.
-    fn reference(&mut self, table: usize, scope: &Scope, choices: &mut Choices<'_>) -> Value {
-        let operations: Vec<usize> = (0..scope.tables.len())
-            .filter(|&number| scope.tables[number] == table)
-            .collect();
-        match self.known_uuid(table, choices) {
-            Some(uuid) if !scope.by_name => json!(["uuid", uuid]),
-            _ if scope.by_name && !operations.is_empty() && choices.below(12) < 11 => {
-                json!(["named-uuid", format!("n{}", choices.pick(&operations))])
-            }
-            _ => json!(["uuid", "ffffffff-0000-4000-8000-000000000000"]),
-        }
-    }
-
-    fn known_uuid(&self, table: usize, choices: &mut Choices<'_>) -> Option<String> {
-        let known: Vec<&String> = self
-            .rows
-            .iter()
-            .filter(|(of, _)| *of == table)
-            .map(|(_, uuid)| uuid)
-            .collect();
-        (!known.is_empty()).then(|| (*choices.pick(&known)).clone())
-    }
-}
-
-/// Operations that name no table.
-fn without_table(choices: &mut Choices<'_>) -> Value {
-    match choices.below(8) {
-        0..=2 => json!({"op": "comment", "comment": "why"}),
-        3 | 4 => json!({"op": "commit", "durable": false}),
-        5 => json!({"op": "assert", "lock": "nobody"}),
-        6 => json!({"op": "nosuch"}),
-        _ => json!({"op": "abort"}),
-    }
 }
 
 impl Table {
@@ -500,9 +189,22 @@ impl Table {
 }
 
 impl Column {
+    /// Whether `<` and the like apply to it: a number, or none or one.
+    fn is_ordered(&self) -> bool {
+        let is_number = matches!(self.key, Base::Plain(Atom::Integer | Atom::Real) | Base::Range(..));
+        is_number && self.value.is_none() && self.max == Some(1)
+    }
+
     fn new(number: usize, roots: &[bool], may_require: &mut bool, choices: &mut Choices<'_>) -> Self {
         let key = Base::new(roots, choices);
-        let value = choices.once_in(4).then(|| Base::new(roots, choices));
+        let mut value = choices.once_in(4).then(|| Base::new(roots, choices));
+        // Of a pair that goes with its weak reference, ovsdb-server goes on counting the strong one.
+        if let (Base::Reference(_, weak_key), Some(Base::Reference(_, weak_value))) = (&key, &mut value) {
+            *weak_value &= *weak_key;
+            if *weak_key != *weak_value {
+                value = Some(Base::Plain(Atom::Integer));
+            }
+        }
         let (mut min, max) = *choices.pick(&[
             (1, Some(1)),
             (0, Some(1)),

@@ -23,6 +23,11 @@ pub trait Peer {
 
     /// Kills the server and starts it on what it had stored.
     fn restart(&mut self) -> Result<()>;
+
+    /// What it says about itself, should a session fail.
+    fn diagnosis(&self) -> String {
+        String::new()
+    }
 }
 
 /// How a case is played.
@@ -42,6 +47,10 @@ impl Peer for Server {
     fn restart(&mut self) -> Result<()> {
         self.kill()?;
         self.run()
+    }
+
+    fn diagnosis(&self) -> String {
+        format!("{:?}: {}", self.kind(), self.stderr())
     }
 }
 

@@ -19,6 +19,9 @@ use crate::wire::{Client, Session};
 /// How long a server may take to listen, or to end when asked.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
+
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -64,9 +67,26 @@ impl Server {
         Ok(server)
     }
 
+    /// As [`Server::start`], on files that are in memory where the system has a place for such: for tests with many short-lived servers.
+    pub fn start_in_memory(kind: Kind, schema: &Value) -> Result<Self> {
+        let memory = Path::new(MEMORY);
+        let parent = if memory.is_dir() {
+            memory.to_path_buf()
+        } else {
+            std::env::temp_dir()
+        };
+        let mut server = Self::prepare_in(&parent, kind, schema)?;
+        server.run()?;
+        Ok(server)
+    }
+
     /// A directory with schema and, where the server cannot do it itself, an empty database; nothing runs yet.
     pub fn prepare(kind: Kind, schema: &Value) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("nonnet-test-").tempdir()?;
+        Self::prepare_in(&std::env::temp_dir(), kind, schema)
+    }
+
+    fn prepare_in(parent: &Path, kind: Kind, schema: &Value) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("nonnet-test-").tempdir_in(parent)?;
         let server = Self {
             kind,
             directory,
