@@ -120,6 +120,7 @@ fn run_here(arguments: &mut Arguments) -> anyhow::Result<ExitCode> {
     };
     if saved.is_some() {
         supervise::abort_on_panic();
+        supervise::die_of_sent_faults().context("wait for signals")?;
     } else if arguments.in_background {
         detach::leave_session();
     }

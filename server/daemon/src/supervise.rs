@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
@@ -128,6 +128,28 @@ pub(crate) fn abort_on_panic() {
         tell(panic);
         std::process::abort();
     }));
+}
+
+/// Lets a sent `SIGSEGV` or `SIGBUS` end this process: the language's own handler takes the first one for a stack that may have overflowed,
+/// and lives on where it has not. To be called before any other thread runs.
+///
+/// # Errors
+/// Where the system gives no thread.
+pub(crate) fn die_of_sent_faults() -> std::io::Result<()> {
+    let mut faults = SigSet::empty();
+    faults.add(Signal::SIGSEGV);
+    faults.add(Signal::SIGBUS);
+    // Every thread to come inherits it. A true fault ends the process all the same (`sigprocmask(2)`).
+    faults.thread_block()?;
+    let wait = move || -> nix::Result<()> {
+        let fault = faults.wait()?;
+        faults.thread_unblock()?;
+        // The first one only takes the handler away.
+        raise(fault)?;
+        raise(fault)
+    };
+    std::thread::Builder::new().name("faults".into()).spawn(wait)?;
+    Ok(())
 }
 
 /// Starts the server until it ends by itself. Gives its exit status.
