@@ -182,6 +182,34 @@ fn a_file_that_is_wrong_changes_nothing_and_the_error_says_where() {
 }
 
 #[test]
+fn a_relay_comes_and_goes_with_the_file() {
+    let source = Server::start(Kind::Reference, &case::schema("things").unwrap()).unwrap();
+    let insert = json!({"op": "insert", "table": "t", "row": {"name": "a"}});
+    source.connect().unwrap().transact("things", &[insert]).unwrap();
+    let plain = json!({"remotes": {"punix:db.sock": {}}, "databases": {"a.db": {}}});
+    let server = Configured::start(&plain);
+    let mut relayed = plain.clone();
+    relayed["databases"]["things"] = json!({"service-model": "relay", "source": {source.remote(): null}});
+    // The same file again changes nothing.
+    for _ in 0..2 {
+        assert_eq!(server.reload(&relayed.to_string()), Ok(String::new()));
+    }
+    let mut client = server.client("db.sock");
+    let select = json!({"op": "select", "table": "t", "where": [], "columns": ["name"]});
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let answer = client.call("transact", &json!(["things", select])).unwrap();
+        if answer["result"][0]["rows"] == json!([{"name": "a"}]) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{answer}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    assert_eq!(server.reload(&plain.to_string()), Ok(String::new()));
+    assert_eq!(server.databases(), json!(["a", "_Server"]));
+}
+
+#[test]
 fn orders_that_the_file_would_contradict_are_refused() {
     let server = Configured::start(&json!({"remotes": {"punix:db.sock": {}}, "databases": {"a.db": {}}}));
     let expected = format!(
