@@ -208,6 +208,12 @@ pub enum ErrorKind {
     UnlockWithoutLock,
     #[error("set_db_change_aware: true or false parameter expected")]
     AwareParams,
+    #[error("RBAC rules for client \"{client}\" role \"{role}\" prohibit {what}")]
+    Prohibited {
+        client: EcoString,
+        role: EcoString,
+        what: String,
+    },
     #[error("conversion is not allowed for read-only database {0}")]
     ConvertReadOnly(EcoString),
     #[error("new schema name ({schema}) does not match database name ({database})")]
@@ -315,6 +321,7 @@ impl ErrorKind {
             K::Aborted => "aborted",
             K::NotOwner(_) => "not owner",
             K::ReadOnly(_) | K::ReservedDatabase { .. } | K::ConvertReadOnly(_) => "not allowed",
+            K::Prohibited { .. } => "permission error",
             K::SchemaName { .. } => "invalid parameters",
             K::DanglingReference { .. } | K::StillReferenced { .. } => "referential integrity violation",
             K::ResourcesExhausted(_) => "resources exhausted",

@@ -6,6 +6,7 @@ mod write;
 use nonnet_schema::{ErrorKind, Operation, OvsdbError, json};
 use serde_json::Value;
 
+use crate::access::Access;
 use crate::change_set::ChangeSet;
 use crate::check;
 use crate::database::Database;
@@ -21,6 +22,8 @@ pub struct Context<'a> {
     pub elapsed_ms: u64,
     /// Whether operations that write are refused.
     pub read_only: bool,
+    /// Whose operations they are, for what only some may write.
+    pub access: Access<'a>,
     /// Whether the session owns the lock of that name, for `assert`.
     pub owns_lock: &'a dyn Fn(&str) -> bool,
     /// The number that the commit would get.

@@ -3,6 +3,7 @@
 //! A [`Database`] changes only by applying a [`ChangeSet`]; [`execute`] runs operations on an overlay and yields one. Applying the inverse
 //! of a change set undoes it. This crate performs no I/O, reads no clock and draws no random number: time and [`Entropy`] are values.
 
+mod access;
 mod change_set;
 mod check;
 mod convert;
@@ -15,6 +16,7 @@ mod row;
 mod table;
 mod transaction;
 
+pub use access::Access;
 pub use change_set::{ChangeSet, RowChange};
 pub use convert::convert;
 pub use database::{Database, Snapshot};

@@ -23,6 +23,7 @@ fn run(database: &Database, operations: &[Value], entropy: &mut Entropy) -> Opti
     let context = Context {
         elapsed_ms: 0,
         read_only: false,
+        access: nonnet_engine::Access::default(),
         owns_lock: &|_| false,
         sequence: 1,
         hook: None,

@@ -8,6 +8,7 @@ mod monitor;
 mod transact;
 mod update;
 
+use nonnet_engine::Access;
 use nonnet_schema::{Atom, ErrorKind, OvsdbError, ReplyError, error_reply_text, json, reply_text};
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use crate::now::Now;
 use crate::peer::SessionId;
 use crate::served::Served;
 use crate::server::Server;
-use crate::session::Matter;
+use crate::session::{Matter, Session};
 
 pub(crate) use monitor::Awaiting;
 
@@ -133,6 +134,14 @@ impl Server {
             Err(self.no_database(method, name, params))
         }
     }
+}
+
+/// Whose role and certificate say what may be written.
+fn access_of(session: Option<&Session>) -> Access<'_> {
+    session.map_or(Access::default(), |session| Access {
+        role: &session.peer.role,
+        client: &session.peer.certificate_name,
+    })
 }
 
 pub(crate) fn params_json(params: &[Value]) -> Value {

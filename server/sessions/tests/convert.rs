@@ -325,3 +325,41 @@ fn what_may_not_be_converted_is_said_in_the_words_of_ovsdb_server() {
     );
     assert_eq!(rig.records.len(), 0);
 }
+
+#[test]
+fn a_role_may_not_convert_and_its_commits_name_the_certificate() {
+    let mut rig = Rig::new();
+    for (name, shown) in [("chassis-1", "chassis-1"), ("", "(null)")] {
+        let peer = Peer {
+            role: "ctl".into(),
+            certificate_name: name.into(),
+            ..Peer::default()
+        };
+        rig.event(Event::Opened { session: C, peer });
+        let sent = rig.call(C, "convert", json!(["db"]));
+        let details = format!(
+            "RBAC rules for client \"{shown}\" role \"ctl\" prohibit \"convert\" of database db (only the root role may convert databases)"
+        );
+        assert_eq!(
+            sent[0].1["error"],
+            json!({"error": "permission error", "details": details})
+        );
+        rig.insert(C, 1);
+        rig.event(Event::Closed { session: C });
+        let body = rig.records.remove(0).decode_body().unwrap();
+        let details: Vec<(&str, &str)> = body
+            .meta
+            .details
+            .iter()
+            .map(|(name, detail)| (&**name, &**detail))
+            .collect();
+        let expected = [("certificate", "chassis-1"), ("role", "ctl")];
+        assert_eq!(details, expected[usize::from(name.is_empty())..]);
+        rig.call(
+            A,
+            "transact",
+            json!(["db", {"op": "delete", "table": "t", "where": []}]),
+        );
+        rig.records.clear();
+    }
+}

@@ -50,6 +50,7 @@ impl Run<'_> {
                 fields[column.0].check(&column_schema.type_)?;
             }
         }
+        self.context.access.check_insert(&self.transaction, table, &fields)?;
         self.transaction.insert(table, uuid, fields);
         let mut text = String::from("{\"uuid\":");
         Atom::Uuid(uuid).write_json(&mut text);
@@ -79,6 +80,9 @@ impl Run<'_> {
         }
         let condition = Condition::parse(condition, schema, Some(&mut self.transaction))?;
         let rows = self.transaction.matching(table, &condition);
+        let columns: Vec<ColumnIndex> = values.iter().map(|(column, _)| *column).collect();
+        let access = &self.context.access;
+        access.check_change(&self.transaction, table, &rows, &columns, "modification of")?;
         for row in &rows {
             let mut updated = Row::clone(row);
             for (column, datum) in &values {
@@ -102,6 +106,9 @@ impl Run<'_> {
         }
         let condition = Condition::parse(condition, schema, Some(&mut self.transaction))?;
         let rows = self.transaction.matching(table, &condition);
+        let columns: Vec<ColumnIndex> = parsed.iter().map(|mutation| mutation.column).collect();
+        let access = &self.context.access;
+        access.check_change(&self.transaction, table, &rows, &columns, "mutate operation on")?;
         for row in &rows {
             let mut mutated = Row::clone(row);
             for mutation in &parsed {
@@ -117,6 +124,7 @@ impl Run<'_> {
         let schema = self.transaction.schema().table(table);
         let condition = Condition::parse(condition, schema, Some(&mut self.transaction))?;
         let rows = self.transaction.matching(table, &condition);
+        self.context.access.check_delete(&self.transaction, table, &rows)?;
         for row in &rows {
             self.transaction.delete(table, row.uuid());
         }

@@ -55,6 +55,7 @@ impl Host {
         let context = Context {
             elapsed_ms: 0,
             read_only: false,
+            access: nonnet_engine::Access::default(),
             owns_lock: &|_| false,
             sequence: self.sequence + 1,
             hook: Some(&self.hook),

@@ -11,7 +11,7 @@ use nonnet_schema::{
 };
 
 use super::transact::author_of;
-use super::{Call, params_json};
+use super::{Call, access_of, params_json};
 use crate::command::{Command, Outgoing};
 use crate::monitor::Monitor;
 use crate::now::Now;
@@ -29,6 +29,11 @@ impl Server {
 
     fn start_conversion(&mut self, call: Call<'_>, now: Now) -> Result<(), OvsdbError> {
         let database = EcoString::from(self.database_param(call.method, call.params)?);
+        let access = access_of(self.sessions.get(&call.session));
+        if !access.role.is_empty() {
+            let what = format!("\"convert\" of database {database} (only the root role may convert databases)");
+            return Err(access.prohibits(what));
+        }
         let read_only = || OvsdbError::new(ErrorKind::ConvertReadOnly(database.clone()));
         let is_followed = |served: &Served| served.is_backup || served.is_relayed();
         if self.is_read_only(call.session)

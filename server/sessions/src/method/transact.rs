@@ -10,7 +10,7 @@ use nonnet_engine::{Commit, Context, OperationResult, Outcome, execute, write_re
 use nonnet_schema::{ErrorKind, OvsdbError, REPLY_TAIL, ReplyError, error_reply_text, json, reply_head};
 use serde_json::Value;
 
-use super::params_json;
+use super::{access_of, params_json};
 use crate::command::Outgoing;
 use crate::limits::{OPERATIONS_MAX, PARKED_PER_SESSION_MAX, ROWS_ENCODED_INLINE_MAX};
 use crate::now::Now;
@@ -81,10 +81,12 @@ impl Server {
             return Tried::Unchanged;
         };
         let locks = &self.locks;
+        let access = access_of(self.sessions.get(&parked.session));
         let read_only = self.is_read_only(parked.session) || served.is_backup;
         let context = Context {
             elapsed_ms: now.monotonic_ms.saturating_sub(parked.since_ms),
             read_only,
+            access,
             owns_lock: &|name| locks.is_owner(parked.session, name),
             sequence: served.sequence() + 1,
             hook: served.hook.as_deref(),
@@ -279,6 +281,9 @@ pub(super) enum Place {
 }
 
 pub(super) fn author_of(peer: &Peer) -> Author {
+    let named = [("certificate", &peer.certificate_name), ("role", &peer.role)];
+    let known = named.into_iter().filter(|(_, detail)| !detail.is_empty());
+    let details = known.map(|(name, detail)| (name.into(), detail.clone())).collect();
     Author {
         credentials: peer.credentials,
         comm: peer.comm.clone(),
@@ -286,6 +291,6 @@ pub(super) fn author_of(peer: &Peer) -> Author {
         address: peer.address.clone(),
         unit: peer.unit.clone(),
         start_ticks: peer.start_ticks,
-        details: Vec::new(),
+        details,
     }
 }
