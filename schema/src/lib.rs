@@ -40,3 +40,6 @@ pub use schema::{
 pub use table_updates::{RowNews, RowUpdate, TableUpdatesError};
 pub use types::{BaseType, ColumnType, Constraint, Strength, UNLIMITED};
 pub use uuid::Uuid;
+
+/// The version of ovsdb-server whose wire, files and words are followed. Programs that are called by its name say it.
+pub const OVSDB_SERVER_VERSION: &str = "3.1.0";

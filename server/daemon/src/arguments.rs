@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use clap::{Parser, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use nonnet_gateway::{Access, Address};
 
+use crate::program::Program;
 use crate::roster::resolved;
 use crate::supervise::Kept;
 
@@ -19,7 +21,11 @@ use crate::supervise::Kept;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "nonnetd", version, max_term_width = 100)]
 pub(crate) struct Arguments {
-    /// Files of the databases to serve; one that does not exist is made [default: nonnet.db]
+    /// The name that the server was called by.
+    #[arg(skip = Program::of_this_process())]
+    pub(crate) program: Program,
+
+    /// Files of the databases to serve; one that does not exist is made.
     #[arg(
         value_name = "DATABASE",
         help = "Files of the databases to serve, made where there are none, or relay:NAME:REMOTE[,REMOTE]... for a database of another server [default: nonnet.db]"
@@ -59,7 +65,7 @@ pub(crate) struct Arguments {
     pub(crate) gateway_write: bool,
 
     /// Where ovs-appctl reaches the server; without SOCKET, nonnetd.PID.ctl in $OVS_RUNDIR or here.
-    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = "$OVS_RUNDIR/nonnetd.PID.ctl")]
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_UNIXCTL)]
     pub(crate) unixctl: Option<PathBuf>,
 
     /// Runs in the background; returns once all files are read and every remote listens.
@@ -133,7 +139,17 @@ pub(crate) struct Arguments {
     /// What is logged where: MODULE:DESTINATION:LEVEL, any of the three, with console or file, and off, err, warn, info or dbg; also as -vSPEC.
     #[arg(long = "verbose", value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "dbg")]
     pub(crate) levels: Vec<String>,
+
+    /// Becomes that user, and a member of that group alone where one is named.
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) only_named: OvsdbServerOnly,
 }
+
+/// Where `--unixctl` without a name puts the socket.
+const DEFAULT_UNIXCTL: &str = "$OVS_RUNDIR/nonnetd.PID.ctl";
 
 /// When a commit reaches the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -166,10 +182,29 @@ pub(crate) enum HealArgument {
     Off,
 }
 
+/// What ovsdb-server takes besides, without effect here: it is about how files in its format are written.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct OvsdbServerOnly {
+    #[arg(long, hide = true)]
+    disable_file_column_diff: bool,
+    #[arg(long, hide = true)]
+    disable_file_no_data_conversion: bool,
+}
+
 impl Arguments {
     /// The command line of this process; ends it where that is wrong.
     pub(crate) fn of_this_process() -> Self {
-        Self::parse_from(std::env::args_os().map(spell_out))
+        let program = Program::of_this_process();
+        let words = std::env::args_os().map(spell_out);
+        if program == Program::Nonnetd {
+            return Self::parse_from(words);
+        }
+        let command = Self::command().name(program.name()).infer_long_args(true);
+        let parsed = command.try_get_matches_from(words);
+        match parsed.and_then(|matches| Self::from_arg_matches(&matches)) {
+            Ok(arguments) => arguments,
+            Err(error) => end_as_ovsdb_server(&error),
+        }
     }
 
     /// Refuses what excludes each other, and what nonnetd does not do.
@@ -203,22 +238,27 @@ impl Arguments {
     /// Where there is no working directory.
     pub(crate) fn settle(&mut self) -> std::io::Result<()> {
         let here = std::env::current_dir()?;
-        let directory = |variable| directory_in(variable).map_or_else(|| here.clone(), |named| here.join(named));
-        let (run, log) = (directory("OVS_RUNDIR"), directory("OVS_LOGDIR"));
+        let program = self.program;
+        let (run, log) = (program.run_directory(&here), program.log_directory(&here));
         if self.databases.is_empty() && !self.no_dbs && self.config_file.is_none() {
-            self.databases.push(PathBuf::from("nonnet.db"));
+            self.databases.push(program.default_database(&here));
         }
-        let own_socket = format!("nonnetd.{}.ctl", std::process::id());
+        if program == Program::OvsdbServer {
+            let always = PathBuf::from(DEFAULT_UNIXCTL);
+            self.unixctl = Some(self.unixctl.take().unwrap_or(always)).filter(|path| path != Path::new("none"));
+        }
+        let own_name = |default: &Path| {
+            let named = default.display().to_string().replacen("nonnetd", program.name(), 1);
+            named.replace("PID", &std::process::id().to_string())
+        };
         let place = |given: &mut Option<PathBuf>, base: &Path| {
             let Some(path) = given else {
                 return;
             };
             *path = if let Ok(default) = path.strip_prefix("$OVS_LOGDIR") {
-                log.join(default)
-            } else if path.ends_with("nonnetd.PID.ctl") {
-                run.join(&own_socket)
+                log.join(own_name(default))
             } else if let Ok(default) = path.strip_prefix("$OVS_RUNDIR") {
-                run.join(default)
+                run.join(own_name(default))
             } else {
                 base.join(&*path)
             };
@@ -232,11 +272,7 @@ impl Arguments {
             for database in self.databases.iter_mut().filter(|database| !is_relay(database)) {
                 *database = here.join(&*database);
             }
-            for remote in &mut self.remotes {
-                if let Some(path) = remote.strip_prefix("punix:").filter(|path| !path.is_empty()) {
-                    *remote = format!("punix:{}", here.join(path).display());
-                }
-            }
+            self.place_sockets(&program.socket_directory(&here));
             let http = self.http.as_ref().map(ToString::to_string);
             if let Some(path) = http.as_deref().and_then(|address| address.strip_prefix("unix:")) {
                 self.http = format!("unix:{}", here.join(path).display()).parse().ok();
@@ -256,13 +292,25 @@ impl Arguments {
         self.databases = databases;
     }
 
+    /// Makes the sockets of remotes independent of the working directory.
+    fn place_sockets(&mut self, base: &Path) {
+        for remote in &mut self.remotes {
+            if let Some(path) = remote.strip_prefix("punix:").filter(|path| !path.is_empty()) {
+                *remote = format!("punix:{}", base.join(path).display());
+            }
+        }
+    }
+
     /// Whether the server leaves the working directory once it serves.
     pub(crate) fn changes_directory(&self) -> bool {
         self.detach && !self.no_chdir
     }
 
-    /// The socket beside the first database, where no remote is given.
+    /// The socket beside the first database, where no remote is given; ovsdb-server then has none.
     pub(crate) fn default_socket(&self) -> Option<PathBuf> {
+        if self.program == Program::OvsdbServer {
+            return None;
+        }
         let mut files = self.databases.iter().filter(|database| !is_relay(database));
         let database = files.next().map_or(Path::new("nonnet.db"), PathBuf::as_path);
         let socket = PathBuf::from(format!("{}.sock", database.display()));
@@ -301,9 +349,20 @@ fn is_relay(argument: &Path) -> bool {
     argument.to_str().is_some_and(|text| text.starts_with("relay:"))
 }
 
-/// A directory that the environment names.
-fn directory_in(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
+/// Prints what ovsdb-server would of its command line, and ends the process.
+fn end_as_ovsdb_server(error: &clap::Error) -> ! {
+    let words = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::DisplayVersion, _) => {
+            println!("{} {}", Program::OvsdbServer.name(), Program::OvsdbServer.version());
+            std::process::exit(0)
+        }
+        (ErrorKind::DisplayHelp, _) => error.exit(),
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) => format!("unrecognized option '{option}'"),
+        _ => {
+            let rendered = error.render().to_string();
+            rendered.trim_start_matches("error: ").trim_end().to_owned()
+        }
+    };
+    eprintln!("{}: {words}", Program::OvsdbServer.name());
+    std::process::exit(1)
 }

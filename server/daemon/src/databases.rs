@@ -1,6 +1,7 @@
 //! Opening the files that the server serves.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -64,6 +65,25 @@ pub(crate) fn load(
 /// True where an error says that there is no file, or that it is empty.
 pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(OpenError::Missing { .. }))
+}
+
+/// As [`load_existing`]; what is wrong is said in the words of ovsdb-server.
+pub(crate) fn load_as_ovsdb_server(path: &Path, clock: Clock, entropy: &mut Entropy) -> Result<Loaded, String> {
+    let shown = path.display();
+    if let Err(cause) = std::fs::File::open(path) {
+        return Err(format!("I/O error: {shown}: open failed ({})", plain(&cause)));
+    }
+    load_existing(path, clock, entropy).map_err(|error| match error.downcast_ref() {
+        Some(OpenError::Missing { .. }) => format!("ovsdb error: {shown}: cannot identify file type"),
+        Some(OpenError::NotOurs { .. }) => format!("ovsdb error: {shown}: unexpected file format"),
+        _ => format!("ovsdb error: {error:#}"),
+    })
+}
+
+/// The system's words without Rust's number behind them.
+fn plain(cause: &io::Error) -> String {
+    let text = cause.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// Opens the file, converting one of ovsdb-server first.

@@ -14,6 +14,7 @@ mod logging;
 mod network;
 mod past;
 mod pid_file;
+mod program;
 mod reconcile;
 mod remotes;
 mod report;
@@ -25,6 +26,7 @@ mod storage;
 mod supervise;
 mod transaction_log;
 mod unixctl;
+mod user;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -53,6 +55,7 @@ use crate::databases::Databases;
 use crate::logging::{Logging, Spec};
 use crate::past::PastReads;
 use crate::pid_file::PidFile;
+use crate::program::Program;
 use crate::remotes::{Followed, Named, Remotes, STATUS_INTERVAL};
 use crate::roster::Roster;
 use crate::short_link::ShortLink;
@@ -77,6 +80,8 @@ const STATE_ORDERS_QUEUED_MAX: usize = 32;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::of_this_process();
+    let program = arguments.program;
+    program.name_process();
     let ended = arguments.check().and_then(|()| {
         if arguments.detach && !arguments.in_background {
             detach::run_in_background()
@@ -88,10 +93,12 @@ fn main() -> ExitCode {
     });
     ended.unwrap_or_else(|cause| {
         // Before the log is started there is nothing but standard error.
-        if tracing::dispatcher::has_been_set() {
+        let is_logging = tracing::dispatcher::has_been_set();
+        if is_logging {
             error!("{cause:#}");
-        } else {
-            eprintln!("nonnetd: {cause:#}");
+        }
+        if !is_logging || program == Program::OvsdbServer {
+            eprintln!("{}: {cause:#}", program.name());
         }
         let damaged = matches!(cause.downcast_ref(), Some(OpenError::Damaged { .. }));
         if damaged {
@@ -106,6 +113,9 @@ fn main() -> ExitCode {
 fn supervise_here(arguments: &mut Arguments) -> anyhow::Result<ExitCode> {
     if arguments.in_background {
         detach::leave_session();
+    }
+    if let Some(user) = &arguments.user {
+        user::become_user(user)?;
     }
     arguments.settle().context("where this process is")?;
     let logging = start_log(arguments)?;
@@ -124,6 +134,9 @@ fn run_here(arguments: &mut Arguments) -> anyhow::Result<ExitCode> {
     } else if arguments.in_background {
         detach::leave_session();
     }
+    if let Some(user) = &arguments.user {
+        user::become_user(user)?;
+    }
     arguments.settle().context("where this process is")?;
     let saved = saved.map(|(saved, kept)| {
         if let Some(kept) = kept {
@@ -136,7 +149,11 @@ fn run_here(arguments: &mut Arguments) -> anyhow::Result<ExitCode> {
         Some(path) => Some(PidFile::make(path, arguments.overwrite_pidfile)?),
         None => None,
     };
-    let ended = run(arguments, logging, saved);
+    let ended = run(arguments, Arc::clone(&logging), saved);
+    if ended.is_err() && arguments.program == Program::OvsdbServer {
+        // Standard error gets it in that program's words.
+        logging.leave_console();
+    }
     drop(pid_file);
     ended
 }
@@ -224,10 +241,17 @@ fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyho
     let here = std::env::current_dir().context("where this process is")?;
     let mut databases = Databases::default();
     for argument in &arguments.databases {
-        match RelayArgument::parse(argument, &here) {
-            Some(relay) => databases.relays.push(relay.map_err(anyhow::Error::msg)?),
-            None => databases.files.push(databases::load(argument, schema, clock, entropy)?),
+        if let Some(relay) = RelayArgument::parse(argument, &here) {
+            databases.relays.push(relay.map_err(anyhow::Error::msg)?);
+            continue;
         }
+        databases.files.push(match arguments.program {
+            Program::Nonnetd => databases::load(argument, schema, clock, entropy)?,
+            Program::OvsdbServer => {
+                let loaded = databases::load_as_ovsdb_server(argument, clock, entropy);
+                loaded.map_err(anyhow::Error::msg)?
+            }
+        });
     }
     Ok(databases)
 }
@@ -258,12 +282,14 @@ async fn serve(
     state.roster.saved.clone_from(&saved);
     state.keep_databases();
     let (state_orders, orders) = mpsc::channel(STATE_ORDERS_QUEUED_MAX);
-    let directory = std::env::current_dir()?;
+    let here = std::env::current_dir()?;
+    let sockets = arguments.program.socket_directory(&here);
     let mut operator = Operator {
-        remotes: Remotes::new(Listeners::new(inbound_sender), directory.clone()),
+        program: arguments.program,
+        remotes: Remotes::new(Listeners::new(inbound_sender), sockets),
         column_errors: Vec::new(),
         config_file: arguments.config_file.clone(),
-        directory,
+        directory: here,
         saved,
         logging,
         state: state_orders,
@@ -283,12 +309,7 @@ async fn serve(
     };
     let mut running = tokio::spawn(state.run(sources));
     let mut unixctl = start_unixctl(arguments)?;
-    info!(
-        "{} ready at {}; {}",
-        databases,
-        listening.join(", "),
-        next_step(&listening)
-    );
+    info!("{databases} ready{}", where_to_go(&listening));
     let child = become_ready(arguments, &operator.logging)?;
     let wakers = Wakers {
         signals,
@@ -506,11 +527,12 @@ fn start_gateway(arguments: &Arguments, listeners: &Listeners) -> anyhow::Result
     Ok(Some(Gateway::start(address, access, listeners.attacher())?))
 }
 
-/// What to try first, as a command to copy.
-fn next_step(remotes: &[String]) -> String {
-    let socket = remotes.iter().find_map(|remote| remote.strip_prefix("punix:"));
-    match socket {
-        Some(path) => format!("try: echo '{{\"method\":\"list_dbs\",\"params\":[],\"id\":1}}' | nc -N -U {path}"),
-        None => "try: ovsdb-client list-dbs tcp:HOST:PORT".to_owned(),
-    }
+/// Where clients reach the server, and what to try first, as a command to copy.
+fn where_to_go(remotes: &[String]) -> String {
+    let next_step = match remotes.iter().find_map(|remote| remote.strip_prefix("punix:")) {
+        _ if remotes.is_empty() => return String::new(),
+        Some(path) => format!("echo '{{\"method\":\"list_dbs\",\"params\":[],\"id\":1}}' | nc -N -U {path}"),
+        None => "ovsdb-client list-dbs tcp:HOST:PORT".to_owned(),
+    };
+    format!(" at {}; try: {next_step}", remotes.join(", "))
 }

@@ -2,7 +2,6 @@
 //!
 //! What takes long is done in a task of its own, so that no order makes another wait; sessions wait for none.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tracing::{debug, warn};
 use crate::clock::Clock;
 use crate::databases::{self, Loaded};
 use crate::logging::{self, Logging, Spec};
+use crate::program::Program;
 use crate::remotes::{ColumnError, Columns, Contents, DbColumn, Named, Remotes};
 use crate::roster::StateOrder;
 use crate::source::RelayArgument;
@@ -32,6 +32,7 @@ pub(crate) enum Verdict {
 
 /// What orders are about.
 pub(crate) struct Operator {
+    pub(crate) program: Program,
     pub(crate) remotes: Remotes,
     /// Columns that do not exist, as they were told of last.
     pub(crate) column_errors: Vec<ColumnError>,
@@ -66,7 +67,7 @@ impl Operator {
             Order::AddRemote(remote) => self.add_remote(&remote).await,
             Order::RemoveRemote(remote) => self.remove_remote(&remote).await,
             Order::ListRemotes => Ok(self.list_remotes()),
-            Order::Version => Ok(format!("nonnetd {}", env!("CARGO_PKG_VERSION"))),
+            Order::Version => Ok(format!("{} {}", self.program.name(), self.program.version())),
             Order::ListCommands => Ok(command::list()),
             Order::SyncStatus => Ok("state: active".to_owned()),
             // There are no counters of events.
@@ -322,27 +323,7 @@ async fn add_database(path: PathBuf, state: &mpsc::Sender<StateOrder>) -> Answer
 pub(super) fn load(path: &Path) -> Result<Loaded, String> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| error.to_string())?;
-    // The reason that ovsdb-server would give.
-    if let Err(cause) = std::fs::File::open(path) {
-        return Err(format!(
-            "I/O error: {}: open failed ({})",
-            path.display(),
-            plain(&cause)
-        ));
-    }
-    databases::load_existing(path, Clock::new(), &mut Entropy::new(seed)).map_err(|error| {
-        if databases::is_missing(&error) {
-            format!("ovsdb error: {}: it is empty", path.display())
-        } else {
-            format!("ovsdb error: {error:#}")
-        }
-    })
-}
-
-/// The system's words without Rust's number behind them.
-fn plain(cause: &io::Error) -> String {
-    let text = cause.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    databases::load_as_ovsdb_server(path, Clock::new(), &mut Entropy::new(seed))
 }
 
 async fn is_served(name: &str, state: &mpsc::Sender<StateOrder>) -> Result<bool, String> {
