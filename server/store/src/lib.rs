@@ -22,6 +22,7 @@
 //! This crate never interprets a transaction, and never deletes or repairs anything that it finds damaged.
 
 mod convert;
+mod copy;
 mod faulty;
 mod head_file;
 mod layout;
@@ -38,6 +39,7 @@ mod sqlite;
 mod writer;
 
 pub use convert::{Conversion, ConvertError, convert};
+pub use copy::copy;
 pub use faulty::{Faulty, InjectedFault};
 pub use layout::{Damage, OpenError};
 pub use limits::{CHECKED_FILE_BYTES_MAX, FORMAT_VERSION, QUEUED_BATCHES_MAX, VERIFIED_RECORDS_MAX};

@@ -8,8 +8,10 @@
 //! What is read is a [`OvsdbFile`]: a schema and rows. Reading stops at the first damaged record and keeps what came before; nothing here
 //! ever changes a file that it reads, and a conversion in place keeps the original beside it.
 
+mod append;
 mod damage;
 mod import;
+mod lock;
 mod read;
 mod replay;
 mod write;
@@ -22,9 +24,11 @@ use nonnet_schema::{DatabaseSchema, OvsdbError, Uuid};
 use crate::layout::OpenError;
 use crate::open::StoredRow;
 
+pub use append::append;
 pub use import::{Converted, Origin, convert_in_place, import, is_ovsdb_file, open};
-pub use read::read;
-pub use write::write;
+pub use lock::FileLock;
+pub use read::{Transactions, read, transactions};
+pub use write::{write, write_schema};
 
 /// What begins every record.
 const FILE_MARK: &[u8] = b"OVSDB ";

@@ -1,19 +1,16 @@
 //! A database file of ours made from one of ovsdb-server: beside it, or in its place.
 
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufReader, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
 use nonnet_chain::{Author, Chain, Head, Moment, Record, RecordTooLarge, Request};
 use nonnet_engine::{ChangeSet, Row, RowChange};
 use nonnet_schema::Uuid;
 
+use super::lock::FileLock;
 use super::{FILE_MARK, OvsdbFile, OvsdbFileError, ReadError, read};
 use crate::layout::{OpenError, beside};
 use crate::open::{create_with, resolved};
@@ -77,7 +74,7 @@ pub fn import(path: &Path, source: &OvsdbFile, source_path: &Path, origin: &Orig
 /// [`OvsdbFileError::InUse`] while ovsdb-server or a tool has it open for writing. Nothing has changed then.
 pub fn convert_in_place(path: &Path, origin: &Origin) -> Result<Converted, OvsdbFileError> {
     let path = resolved(path)?;
-    let _lock = lock_as_ovsdb_server(&path)?;
+    let _lock = FileLock::take(&path)?;
     let source = open(&path)?;
     let kept = kept_path(&path)?;
     let (records, head) = records(&source, &kept, origin).map_err(|error| too_large(&path, error))?;
@@ -135,32 +132,4 @@ fn kept_path(path: &Path) -> Result<PathBuf, OpenError> {
     candidates.find(is_free).ok_or_else(|| OpenError::Exists {
         path: beside(path, ".ovsdb"),
     })
-}
-
-/// Takes the lock that ovsdb-server and ovsdb-tool take on a file that they write: a POSIX lock on `.NAME.~lock~` beside it.
-fn lock_as_ovsdb_server(path: &Path) -> Result<File, OvsdbFileError> {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".~lock~");
-    let lock_path = path.with_file_name(name);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(&lock_path).map_err(OpenError::io(&lock_path, "open"))?;
-    let mut whole = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
-        Ok(_) => Ok(file),
-        Err(Errno::EACCES | Errno::EAGAIN) => {
-            let asked = fcntl(&file, FcntlArg::F_GETLK(&mut whole));
-            let pid = (asked.is_ok() && whole.l_pid > 0).then_some(whole.l_pid);
-            let path = path.to_owned();
-            Err(OvsdbFileError::InUse { path, pid })
-        }
-        Err(error) => Err(OpenError::io(&lock_path, "lock")(error.into()).into()),
-    }
 }

@@ -16,29 +16,21 @@ use crate::limits::OVSDB_HEADER_BYTES_MAX;
 /// # Errors
 /// Where there is not even a schema, or the stream fails.
 pub fn read(input: impl BufRead) -> Result<OvsdbFile, ReadError> {
-    let mut records = Records {
-        input,
-        sha1: Sha1::new(),
-        offset: 0,
-        body_offset: 0,
-        body_bytes: 0,
-    };
-    let mut replay = Replay::new(records.schema()?);
-    let (mut count, mut damage) = (1, None);
-    loop {
-        let offset = records.offset;
-        let applied = match records.next_body()? {
-            None => break,
-            Some(Ok(body)) => object(&body).and_then(|transaction| replay.apply(&transaction)),
-            Some(Err(fault)) => Err(fault),
-        };
-        if let Err(fault) = applied {
-            damage = Some(records.damage(count, offset, fault));
+    let (schema, mut transactions) = transactions(input)?;
+    let mut replay = Replay::new(schema);
+    let mut damage = None;
+    while let Some(transaction) = transactions.next_transaction()? {
+        let applied = transaction.and_then(|transaction| {
+            let applied = replay.apply(&transaction);
+            applied.map_err(|fault| transactions.damage_of_newest(fault))
+        });
+        if let Err(found) = applied {
+            damage = Some(found);
             break;
         }
-        count += 1;
     }
-    let sha1 = records.sha1_to_end()?;
+    let count = damage.as_ref().map_or(transactions.count, |damage| damage.record);
+    let sha1 = transactions.records.sha1_to_end()?;
     let (schema, rows, date_ms) = replay.finish();
     Ok(OvsdbFile {
         schema,
@@ -48,6 +40,59 @@ pub fn read(input: impl BufRead) -> Result<OvsdbFile, ReadError> {
         sha1,
         damage,
     })
+}
+
+/// The schema of a standalone database, and what comes after it.
+///
+/// # Errors
+/// Where there is not even a schema, or the stream fails.
+pub fn transactions<R: BufRead>(input: R) -> Result<(DatabaseSchema, Transactions<R>), ReadError> {
+    let mut records = Records {
+        input,
+        sha1: Sha1::new(),
+        offset: 0,
+        body_offset: 0,
+        body_bytes: 0,
+    };
+    let schema = records.schema()?;
+    let newest_offset = records.offset;
+    Ok((
+        schema,
+        Transactions {
+            records,
+            count: 1,
+            newest_offset,
+        },
+    ))
+}
+
+/// The transactions of a file, one after the other.
+pub struct Transactions<R> {
+    records: Records<R>,
+    /// Records that were read, that of the schema among them.
+    count: u64,
+    /// Where the newest of them begins.
+    newest_offset: u64,
+}
+
+impl<R: BufRead> Transactions<R> {
+    /// The next transaction, a JSON object as it is written, or what is wrong with it; None at the end.
+    ///
+    /// # Errors
+    /// Where the stream fails.
+    pub fn next_transaction(&mut self) -> io::Result<Option<Result<Value, RecordDamage>>> {
+        self.newest_offset = self.records.offset;
+        let Some(body) = self.records.next_body()? else {
+            return Ok(None);
+        };
+        self.count += 1;
+        let transaction = body.and_then(|body| object(&body));
+        Ok(Some(transaction.map_err(|fault| self.damage_of_newest(fault))))
+    }
+
+    fn damage_of_newest(&self, fault: RecordFault) -> RecordDamage {
+        self.records.damage(self.count - 1, self.newest_offset, fault)
+    }
 }
 
 /// A hash in lower-case hexadecimal.
