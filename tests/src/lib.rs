@@ -9,6 +9,7 @@ pub mod generate;
 pub mod host;
 pub mod in_process;
 pub mod known_difference;
+pub mod names;
 pub mod netns;
 pub mod open_vswitch;
 pub mod ovn;

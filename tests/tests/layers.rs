@@ -23,7 +23,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("nonnet-client", &["nonnet-schema"]),
     (
         "nonnet",
-        &["nonnet-client", "nonnet-chain", "nonnet-store", "nonnet-schema"],
+        &[
+            "nonnet-client",
+            "nonnet-chain",
+            "nonnet-store",
+            "nonnet-engine",
+            "nonnet-schema",
+        ],
     ),
     (
         "nonnetd",

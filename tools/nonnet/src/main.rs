@@ -1,5 +1,7 @@
 //! `nonnet`: the command line. It talks to the server's socket like any other client, and reads the log from its file.
 //!
+//! Called as `ovsdb-tool` it is that program instead.
+//!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 it worked, 1 it did not; `diff` and `verify` have
 //! their own (see their help), and arguments that are not understood give 2.
 
@@ -12,7 +14,9 @@ mod document;
 mod limits;
 mod live;
 mod notation;
+mod origin;
 mod output;
+mod ovsdb_tool;
 mod plan;
 mod server;
 mod state;
@@ -30,6 +34,9 @@ use arguments::{Arguments, Command};
 use output::Output;
 
 fn main() -> ExitCode {
+    if ovsdb_tool::is_called() {
+        return ovsdb_tool::main();
+    }
     let arguments = Arguments::parse();
     // What these two say of errors must differ from what they say of changes and faults.
     let code_on_error = match arguments.command {

@@ -4,16 +4,14 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_gettime};
-use nonnet_chain::{Author, Credentials, Head, Moment};
-use nonnet_schema::{Uuid, parse_uuid};
+use nonnet_chain::Head;
 use nonnet_store::ovsdb_file::{self, Origin, OvsdbFile};
 use serde_json::json;
 
 use crate::arguments::Import;
 use crate::output::{Colour, Output};
 use crate::server::FILE_HERE;
-use crate::time;
+use crate::{origin, time};
 
 /// The exit code where the file is damaged and nothing was made.
 const DAMAGED: u8 = 1;
@@ -81,37 +79,12 @@ fn report(options: &Import, target: &Path, source: &OvsdbFile, head: Head, outpu
 
 /// Who runs this, now, with ids that nobody has.
 fn origin() -> Result<Origin> {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Ok(Origin {
-        author: Author {
-            credentials: Some(Credentials {
-                uid: nix::unistd::getuid().as_raw(),
-                gid: nix::unistd::getgid().as_raw(),
-                pid: std::process::id(),
-            }),
-            comm: "nonnet".into(),
-            remote: "import".into(),
-            ..Author::default()
-        },
-        moment: Moment {
-            time_us: time::now_us(),
-            boot_us: clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
-                time.tv_sec().cast_unsigned() * 1_000_000 + time.tv_nsec().cast_unsigned() / 1000
-            }),
-            boot_id: parse_uuid(boot_id.trim()).unwrap_or_default(),
-        },
-        db_id: random_uuid()?,
-        txn_uid: random_uuid()?,
+        author: origin::author("nonnet", "import"),
+        moment: origin::moment(),
+        db_id: origin::random_uuid()?,
+        txn_uid: origin::random_uuid()?,
     })
-}
-
-/// A random UUID (RFC 9562, version 4).
-fn random_uuid() -> Result<Uuid> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    Ok(Uuid::from_bytes(bytes))
 }
 
 fn counted(count: u64, noun: &str) -> String {
