@@ -34,6 +34,8 @@ pub(crate) enum ColumnError {
     NoColumn(DbColumn),
     #[error("\"{}\": table \"{}\" column \"{}\" is not string or set of strings", .0.text, .0.table, .0.column)]
     NotStrings(DbColumn),
+    #[error("Table `{0}' has missing or invalid `target' column")]
+    NoTarget(EcoString),
 }
 
 /// A column that exists.

@@ -17,7 +17,7 @@ pub(crate) struct Contents {
     pub(crate) remotes: Vec<Wanted>,
     /// The first string in each column, where it has one.
     pub(crate) files: BTreeMap<DbColumn, String>,
-    /// Of columns that do not exist.
+    /// Of columns that do not exist, and of rows that name nothing.
     pub(crate) errors: Vec<ColumnError>,
 }
 
@@ -43,7 +43,14 @@ impl Columns {
         let mut contents = Contents::default();
         for column in &self.remotes {
             match column.find(server) {
-                Ok(found) => contents.remotes.extend(remotes_in(found)),
+                Ok(found) => {
+                    for remote in remotes_in(found) {
+                        match remote {
+                            Ok(remote) => contents.remotes.push(remote),
+                            Err(error) => contents.errors.push(error),
+                        }
+                    }
+                }
                 Err(error) => contents.errors.push(error),
             }
         }

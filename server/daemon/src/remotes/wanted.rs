@@ -5,9 +5,8 @@ use std::time::Duration;
 use nonnet_engine::{Database, Row};
 use nonnet_rpc::RemoteOptions;
 use nonnet_schema::{Datum, TableIndex, TableSchema, Uuid};
-use tracing::info;
 
-use crate::remotes::column::FoundColumn;
+use crate::remotes::column::{ColumnError, FoundColumn};
 
 /// The largest differentiated services code point.
 const DSCP_MAX: u8 = 63;
@@ -27,13 +26,15 @@ impl Wanted {
     }
 }
 
-/// The remotes in a column; none where it holds neither strings nor references.
-pub(crate) fn remotes_in(found: FoundColumn<'_>) -> Vec<Wanted> {
+/// The remotes in a column; none where it holds neither strings nor references. Rows that name no target are given as errors.
+pub(crate) fn remotes_in(found: FoundColumn<'_>) -> Vec<Result<Wanted, ColumnError>> {
     if found.holds_strings() {
         let targets = found.rows().flat_map(|row| row.get(found.column).keys());
-        let wanted = |target: &str| Wanted {
-            target: target.to_owned(),
-            options: None,
+        let wanted = |target: &str| {
+            Ok(Wanted {
+                target: target.to_owned(),
+                options: None,
+            })
         };
         return targets.filter_map(|atom| atom.as_str().map(wanted)).collect();
     }
@@ -42,7 +43,7 @@ pub(crate) fn remotes_in(found: FoundColumn<'_>) -> Vec<Wanted> {
     };
     let rows = referenced_rows(found, table);
     rows.into_iter()
-        .filter_map(|row| remote_in(found.database, table, row))
+        .map(|row| remote_in(found.database, table, row))
         .collect()
 }
 
@@ -67,11 +68,10 @@ pub(crate) fn target_of<'a>(table: &TableSchema, row: &'a Row) -> Option<&'a str
     Some(target).filter(|target| !target.is_empty())
 }
 
-fn remote_in(database: &Database, table: TableIndex, row: &Row) -> Option<Wanted> {
+fn remote_in(database: &Database, table: TableIndex, row: &Row) -> Result<Wanted, ColumnError> {
     let table = database.schema().table(table);
     let Some(target) = target_of(table, row) else {
-        info!("Table `{}' has missing or invalid `target' column", table.name);
-        return None;
+        return Err(ColumnError::NoTarget(table.name.clone()));
     };
     let milliseconds = |column| {
         let datum = scalar(table, row, column)?;
@@ -93,7 +93,7 @@ fn remote_in(database: &Database, table: TableIndex, row: &Row) -> Option<Wanted
             .into(),
         ..default
     };
-    Some(Wanted {
+    Ok(Wanted {
         target: target.to_owned(),
         options: Some(options),
     })
