@@ -8,8 +8,8 @@ use std::time::Duration;
 use jsonrpsee_of_ovsdb_client::core::client::{Subscription, SubscriptionClientT};
 use nonnet_tests::case;
 use nonnet_tests::server::{Kind, Server};
-use ovsdb::protocol::method::{Method, Operation, Params};
 use ovsdb::protocol::Request;
+use ovsdb::protocol::method::{Method, Operation, Params};
 use ovsdb_client::rpc::{self, RpcClient};
 use ovsdb_client::schema::{MonitorRequest, UpdateNotification};
 use serde::Serialize;
@@ -90,8 +90,7 @@ async fn the_crate_ovsdb_client_reads_the_schema_and_monitors() {
         assert_eq!(schema.tables["u"].columns["flag"].r#type, json!("boolean"));
         assert_eq!(schema.tables["t"].columns["o"].r#type["min"], json!(0));
 
-        let mut updates: Subscription<UpdateNotification<Value>> =
-            client.subscribe_to_method("update").await.unwrap();
+        let mut updates: Subscription<UpdateNotification<Value>> = client.subscribe_to_method("update").await.unwrap();
         let request = MonitorRequest {
             columns: Some(vec!["name".to_owned(), "n".to_owned()]),
             ..MonitorRequest::default()
