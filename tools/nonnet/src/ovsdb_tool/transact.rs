@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use nonnet_chain::Request;
-use nonnet_engine::{Commit, Context, OperationResult, Outcome, execute, write_results};
+use nonnet_engine::{Access, Commit, Context, OperationResult, Outcome, execute, write_results};
 use nonnet_schema::json;
 use nonnet_store::{Log as _, ovsdb_file};
 use serde_json::Value;
@@ -91,13 +91,11 @@ impl Run {
             Some(_) => return Ok(Self::malformed("database name expected as first parameter", &request)),
             None => return Ok(Self::malformed("array expected", &request)),
         };
-        if let Some(role) = role.filter(|role| !role.is_empty()) {
-            bail!("--rbac-role={role}: not supported");
-        }
-        let (results, commit) = match loaded.execute(operations) {
+        let role = role.unwrap_or_default();
+        let (results, commit) = match loaded.execute(operations, role) {
             Outcome::Committed(commit) => (commit.results.clone(), Some(commit)),
             Outcome::Failed(results) => (results, None),
-            Outcome::Blocked { .. } => (loaded.results_until_blocked(operations), None),
+            Outcome::Blocked { .. } => (loaded.results_until_blocked(operations, role), None),
         };
         let mut text = String::new();
         write_results(&results, &mut text);
@@ -115,10 +113,12 @@ impl Run {
 }
 
 impl Loaded {
-    fn execute(&mut self, operations: &[Value]) -> Outcome {
+    fn execute(&mut self, operations: &[Value], role: &str) -> Outcome {
         let context = Context {
             elapsed_ms: 0,
             read_only: false,
+            // Nobody showed a certificate.
+            access: Access { role, client: "" },
             owns_lock: &|_| false,
             sequence: 0,
             hook: None,
@@ -127,11 +127,11 @@ impl Loaded {
     }
 
     /// The results of a transaction that would have to wait, which only a server can.
-    fn results_until_blocked(&mut self, operations: &[Value]) -> Vec<OperationResult> {
+    fn results_until_blocked(&mut self, operations: &[Value], role: &str) -> Vec<OperationResult> {
         let ends = 0..operations.len();
-        let mut is_blocked = |end: &usize| matches!(self.execute(&operations[..=*end]), Outcome::Blocked { .. });
+        let mut is_blocked = |end: &usize| matches!(self.execute(&operations[..=*end], role), Outcome::Blocked { .. });
         let at = ends.clone().find(&mut is_blocked).unwrap_or(ends.end);
-        let mut results = match self.execute(&operations[..at]) {
+        let mut results = match self.execute(&operations[..at], role) {
             Outcome::Committed(commit) => commit.results,
             Outcome::Failed(mut results) => {
                 // The checks of a commit that never came.
