@@ -259,11 +259,10 @@ impl Server {
                     .arg("-vsyslog:off");
             }
             Kind::Nonnetd => {
-                command
-                    .arg("--schema")
-                    .arg(self.schema_path())
-                    .arg("--kernel")
-                    .arg("off");
+                command.arg("--schema").arg(self.schema_path());
+                if !self.arguments.iter().any(|argument| argument.starts_with("--kernel=")) {
+                    command.arg("--kernel=off");
+                }
             }
         }
         command.args(&self.arguments);

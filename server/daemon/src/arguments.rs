@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context as _, anyhow, bail};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use nonnet_gateway::{Access, Address};
 
 use crate::program::Program;
 use crate::roster::resolved;
+use crate::source::{Exclusion, SourceRemote};
 use crate::supervise::Kept;
 
 #[allow(clippy::doc_markdown, reason = "these comments are the help text")]
@@ -63,6 +64,22 @@ pub(crate) struct Arguments {
     /// Lets clients of --http write; without it they only read.
     #[arg(long, requires = "http")]
     pub(crate) gateway_write: bool,
+
+    /// Starts as a backup of the server at REMOTE: follows its databases and lets clients read only.
+    #[arg(
+        long,
+        value_name = "REMOTE",
+        help = "Starts as a backup of the server at unix:PATH or tcp:IP:PORT: its rows are followed, clients only read, and nothing is done in the kernel until ovs-appctl makes it active"
+    )]
+    pub(crate) sync_from: Option<String>,
+
+    /// Tables that a backup does not follow: DB:TABLE, separated by commas.
+    #[arg(long, value_name = "DB:TABLE,...")]
+    pub(crate) sync_exclude_tables: Option<String>,
+
+    /// With --sync-from, starts as the active server, ready to become a backup.
+    #[arg(long)]
+    pub(crate) active: bool,
 
     /// Where ovs-appctl reaches the server; without SOCKET, nonnetd.PID.ctl in $OVS_RUNDIR or here.
     #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_UNIXCTL)]
@@ -299,6 +316,25 @@ impl Arguments {
                 *remote = format!("punix:{}", base.join(path).display());
             }
         }
+    }
+
+    /// The server to follow, and the tables not to.
+    ///
+    /// # Errors
+    /// Where one of them is not what it should be.
+    pub(crate) fn replication(&self) -> anyhow::Result<(Option<SourceRemote>, Exclusion)> {
+        let here = std::env::current_dir().context("where this process is")?;
+        let remote = match &self.sync_from {
+            Some(text) => {
+                let mut remote = SourceRemote::parse(text).map_err(|error| anyhow!("--sync-from: {error}"))?;
+                remote.settle(&self.program.socket_directory(&here));
+                Some(remote)
+            }
+            None => None,
+        };
+        let exclusion = self.sync_exclude_tables.as_deref().unwrap_or_default().parse();
+        let exclusion = exclusion.map_err(|error: String| anyhow!("--sync-exclude-tables: {error}"))?;
+        Ok((remote, exclusion))
     }
 
     /// Whether the server leaves the working directory once it serves.

@@ -45,6 +45,7 @@ pub(crate) fn is_followed(name: &str) -> bool {
 }
 
 /// What starting the controller gives.
+#[derive(Default)]
 pub(crate) struct Started {
     /// The state thread's link to the task; None where the kernel is left alone.
     pub(crate) link: Option<NetworkLink>,
@@ -60,10 +61,7 @@ pub(crate) fn start(
     clock: Clock,
     entropy: &mut Entropy,
 ) -> anyhow::Result<Started> {
-    let mut started = Started {
-        link: None,
-        commands: Vec::new(),
-    };
+    let mut started = Started::default();
     let (Some(database), Some(database_id)) = (server.database(DATABASE), database_ids.get(DATABASE)) else {
         return Ok(started);
     };

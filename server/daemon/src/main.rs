@@ -51,6 +51,7 @@ use tracing::{error, info, warn};
 use crate::arguments::{Arguments, DurabilityArgument};
 use crate::clock::Clock;
 use crate::config_file::Configuration;
+use crate::controller::Started;
 use crate::databases::Databases;
 use crate::logging::{Logging, Spec};
 use crate::past::PastReads;
@@ -59,7 +60,7 @@ use crate::program::Program;
 use crate::remotes::{Followed, Named, Remotes, STATUS_INTERVAL};
 use crate::roster::Roster;
 use crate::short_link::ShortLink;
-use crate::source::{RelayArgument, Relays, SourceEvent};
+use crate::source::{RelayArgument, Relays, Replication, SourceEvent, source_channel};
 use crate::state::{Sources, State};
 use crate::storage::{Completed, Storage};
 use crate::supervise::Saved;
@@ -239,6 +240,7 @@ fn read_config_file(arguments: &mut Arguments) -> anyhow::Result<Named> {
 fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<Databases> {
     let schema = arguments.schema.as_deref();
     let here = std::env::current_dir().context("where this process is")?;
+    let sockets = arguments.program.socket_directory(&here);
     let mut databases = Databases::default();
     for argument in &arguments.databases {
         if let Some(relay) = RelayArgument::parse(argument, &here) {
@@ -484,12 +486,20 @@ fn start_state(
         storages.insert(place, storage);
         places.insert(name, place);
     }
-    let (mut relays, source_events) = Relays::new();
+    let (source_sender, source_events) = source_channel();
+    let mut relays = Relays::new(source_sender.clone());
     for relay in loaded.relays {
         server.add_relay(&relay.database, clock.now())?;
         relays.start(relay);
     }
-    let started = controller::start(arguments, &mut server, &ids, clock, &mut entropy)?;
+    let (remote, exclusion) = arguments.replication()?;
+    let is_backup = remote.is_some() && !arguments.active;
+    let started = if is_backup {
+        // Its rows are those of another host until it becomes active.
+        Started::default()
+    } else {
+        controller::start(arguments, &mut server, &ids, clock, &mut entropy)?
+    };
     let (sessions, fresh) = (HashMap::new(), HashMap::new());
     let roster = Roster {
         arguments: arguments.clone(),
@@ -509,12 +519,16 @@ fn start_state(
         sessions,
         past_reads,
         relays,
+        replication: Replication::new(remote, exclusion, source_sender),
         transaction_log: TransactionLog::new(),
         followed: Followed::new(Arc::clone(rows_changed)),
         fresh,
     };
     state.carry_out(started.commands);
     state.append_fresh();
+    if is_backup {
+        state.become_backup();
+    }
     Ok((state, completions, past, source_events))
 }
 

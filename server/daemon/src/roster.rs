@@ -18,7 +18,7 @@ use crate::arguments::Arguments;
 use crate::controller;
 use crate::databases::Loaded;
 use crate::remotes::{ColumnError, Columns, Contents, DbColumn, Statuses};
-use crate::source::RelayArgument;
+use crate::source::{RelayArgument, RoleOrder};
 use crate::state::State;
 use crate::storage::{Completed, Storage};
 use crate::supervise::Saved;
@@ -37,6 +37,8 @@ pub(crate) enum StateOrder {
     Serve(Box<Loaded>, oneshot::Sender<Result<(), String>>),
     /// Serve a database of another server.
     ServeRelay(RelayArgument, oneshot::Sender<Result<(), String>>),
+    /// Something about whether this server is active or a backup.
+    Role(RoleOrder),
     /// How long the source of a relay may be silent before it is asked.
     SetRelayProbe(Duration),
     /// Serve a database no longer, and close its file.
@@ -98,6 +100,7 @@ impl State {
             StateOrder::ServeRelay(relay, reply) => {
                 let _ = reply.send(self.serve_relay(relay));
             }
+            StateOrder::Role(order) => self.obey_role(order),
             StateOrder::SetRelayProbe(interval) => self.relays.set_probe_interval(interval),
             StateOrder::Remove(name, reply) => self.remove(&name, reply, completions).await,
             StateOrder::Compact(name, reply) => self.compact(name.as_ref(), reply),
@@ -143,7 +146,7 @@ impl State {
         }
     }
 
-    fn close_sessions(&self) {
+    pub(crate) fn close_sessions(&self) {
         for session in self.server.sessions_at(None) {
             if let Some(outbox) = self.sessions.get(&session) {
                 outbox.close_after_flush();
@@ -251,12 +254,16 @@ impl State {
         self.carry_out(commands);
         info!("{name} in {shown} is served");
         self.followed.databases_changed();
-        self.start_controller(&name, id);
+        if self.replication.is_backup() {
+            self.follow_anew();
+        } else {
+            self.start_controller(&name, id);
+        }
         Ok(())
     }
 
     /// Makes the rows of a database that came true, where it is the one whose rows are networks.
-    fn start_controller(&mut self, name: &EcoString, id: nonnet_schema::Uuid) {
+    pub(crate) fn start_controller(&mut self, name: &EcoString, id: nonnet_schema::Uuid) {
         let ids = HashMap::from([(name.clone(), id)]);
         let mut seed = [0; 32];
         if !controller::is_followed(name) || getrandom::fill(&mut seed).is_err() {

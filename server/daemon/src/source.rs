@@ -4,10 +4,14 @@
 //! the order it heard them; what is to be sent it takes as orders. It never looks at what the rows mean.
 
 mod attempts;
+mod backup;
 mod conversation;
+mod exclusion;
 mod relay;
 mod relay_argument;
 mod remote;
+mod replication;
+mod role;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,9 +21,13 @@ use nonnet_sessions::SourceNews;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+pub(crate) use crate::source::exclusion::Exclusion;
 pub(crate) use crate::source::relay_argument::RelayArgument;
 pub(crate) use crate::source::remote::SourceRemote;
+pub(crate) use crate::source::replication::Replication;
+pub(crate) use crate::source::role::RoleOrder;
 
+use crate::source::backup::BackupNews;
 use crate::source::relay::{Order, RelayTask};
 
 /// Events of sources that wait for the state thread; beyond, the sources are not read from.
@@ -28,10 +36,20 @@ const EVENTS_QUEUED_MAX: usize = 64;
 /// How long the source of a relay may be silent before it is asked (ovsdb-server's figure).
 const RELAY_PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What happened at a source.
-pub(crate) struct SourceEvent {
-    pub(crate) database: EcoString,
-    pub(crate) news: SourceNews,
+/// Something that happened at a source.
+pub(crate) struct SourceEvent(pub(crate) News);
+
+/// What happened.
+pub(crate) enum News {
+    /// At the source of a relayed database.
+    Relay { database: EcoString, news: SourceNews },
+    /// At the active server that this one is a backup of, as heard by the task of that number.
+    Backup { run: u64, news: BackupNews },
+}
+
+/// The way of all events to the state thread.
+pub(crate) fn source_channel() -> (mpsc::Sender<SourceEvent>, mpsc::Receiver<SourceEvent>) {
+    mpsc::channel(EVENTS_QUEUED_MAX)
 }
 
 /// The sources of all relayed databases.
@@ -57,15 +75,13 @@ impl Drop for RelayLink {
 }
 
 impl Relays {
-    /// No sources yet, and the end of the events of those to come.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<SourceEvent>) {
-        let (events, receiver) = mpsc::channel(EVENTS_QUEUED_MAX);
-        let relays = Self {
+    /// No sources yet.
+    pub(crate) fn new(events: mpsc::Sender<SourceEvent>) -> Self {
+        Self {
             links: HashMap::new(),
             events,
             probe: watch::Sender::new(RELAY_PROBE_INTERVAL),
-        };
-        (relays, receiver)
+        }
     }
 
     /// Follows the source of a database from now on.

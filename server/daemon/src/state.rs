@@ -20,7 +20,7 @@ use crate::past::PastReads;
 use crate::remotes::Followed;
 use crate::report::Reports;
 use crate::roster::{Roster, StateOrder};
-use crate::source::{Relays, SourceEvent};
+use crate::source::{Relays, Replication, SourceEvent};
 use crate::storage::{Completed, Storage, Verdict};
 use crate::transaction_log::TransactionLog;
 
@@ -48,6 +48,7 @@ pub(crate) struct State {
     /// The columns that remotes and files are read from.
     pub(crate) followed: Followed,
     pub(crate) relays: Relays,
+    pub(crate) replication: Replication,
     /// Records that the current batch of events brought, by database.
     pub(crate) fresh: HashMap<usize, Fresh>,
 }
@@ -89,9 +90,7 @@ impl State {
                 }
                 Some(completed) = sources.completions.recv() => self.completed(completed),
                 Some(event) = sources.past.recv() => self.handle(event),
-                Some(SourceEvent { database, news }) = sources.news.recv() => {
-                    self.handle(Event::Source { database, news });
-                }
+                Some(event) = sources.news.recv() => self.source(event),
                 Some(reports) = next_reports(self.network.as_mut()) => self.report(reports),
                 Some(order) = sources.orders.recv() => self.obey(order, &mut sources.completions).await,
                 () = until_deadline, if deadline.is_some() => self.handle(Event::Tick),
@@ -133,7 +132,7 @@ impl State {
         self.handle(event);
     }
 
-    fn handle(&mut self, event: Event) {
+    pub(crate) fn handle(&mut self, event: Event) {
         let commands = self.server.handle(event, self.clock.now());
         self.carry_out(commands);
     }
@@ -248,6 +247,8 @@ impl State {
                     sequence,
                     reason: reason.into(),
                 });
+                // A backup has missed what was undone.
+                self.follow_anew();
             }
             Verdict::Unknown(reason) => {
                 error!("{database}: {reason}; nobody can be answered truthfully, so the server ends");

@@ -4,11 +4,16 @@
 
 use std::collections::HashSet;
 
-use nonnet_engine::{Row, Transaction};
+use nonnet_chain::{Author, Request};
+use nonnet_engine::{Row, Transaction, commit};
 use nonnet_schema::{
     ColumnIndex, Datum, ErrorKind, OvsdbError, RowNews, RowUpdate, TableIndex, TableSchema, UUID_COLUMN, Uuid,
     VERSION_COLUMN,
 };
+
+use crate::command::Command;
+use crate::now::Now;
+use crate::server::Server;
 
 /// Why what a source told does not become the rows.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,54 @@ pub enum SourceError {
     /// The rows break a rule of the schema, or cannot be kept.
     #[error(transparent)]
     Commit(#[from] OvsdbError),
+}
+
+impl Server {
+    /// What `get_server_id` answers.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Says whether a database is a backup: then its clients only read, and [`replicate`](Self::replicate) writes.
+    pub fn set_backup(&mut self, database: &str, is_backup: bool) {
+        if let Some(served) = self.databases.get_mut(database) {
+            served.is_backup = is_backup;
+        }
+    }
+
+    /// Whether the rows of a database are another server's, so that nobody writes to them here.
+    pub fn is_follower(&self, database: &str) -> bool {
+        let served = self.databases.get(database);
+        served.is_some_and(|served| served.is_backup || served.is_relayed())
+    }
+
+    /// Commits rows of the server that a database is a backup of. Of the tables in `whole` all rows are told: the others go.
+    ///
+    /// # Errors
+    /// [`SourceError`]; nothing has changed then.
+    pub fn replicate(
+        &mut self,
+        database: &str,
+        author: &Author,
+        now: Now,
+        updates: &[RowUpdate],
+        whole: &[TableIndex],
+    ) -> Result<Vec<Command>, SourceError> {
+        let Some(served) = self.databases.get(database) else {
+            return Ok(Vec::new());
+        };
+        let mut transaction = Transaction::new(&served.database, &mut self.entropy);
+        write(&mut transaction, updates)?;
+        delete_others(&mut transaction, updates, whole.iter().copied());
+        let changes = commit(transaction)?;
+        let request = Request {
+            txn_uid: self.entropy.uuid(),
+            ..Request::default()
+        };
+        self.commit_changes(database, author, &request, now, changes)?;
+        self.retry_parked(database, now);
+        Ok(std::mem::take(&mut self.commands))
+    }
 }
 
 /// Writes what became of rows.

@@ -23,7 +23,9 @@ impl State {
     /// Writes the status of the remotes into the rows that the columns refer to, where it is not there yet.
     pub(crate) fn write_statuses(&mut self, columns: &[DbColumn], statuses: &Statuses) {
         let mut writes: BTreeMap<&str, Vec<Write>> = BTreeMap::new();
-        for column in columns {
+        // Rows of another server tell of the remotes there.
+        let own = |column: &&DbColumn| !self.server.is_follower(&column.database);
+        for column in columns.iter().filter(own) {
             let of_column = statuses_for(&self.server, column, statuses);
             writes.entry(&column.database).or_default().extend(of_column);
         }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::source::attempts::Attempts;
 use crate::source::conversation::{CallError, Conversation, Told};
-use crate::source::{RelayArgument, SourceEvent, SourceRemote};
+use crate::source::{News, RelayArgument, SourceEvent, SourceRemote};
 
 /// The id of the monitor of the source's list of databases.
 const LIST_MONITOR: &str = "_Server";
@@ -117,7 +117,7 @@ impl RelayTask {
     async fn tell(&self, news: SourceNews) {
         let database = self.database.clone();
         // A state thread that has ended ends this task too.
-        let _ = self.events.send(SourceEvent { database, news }).await;
+        let _ = self.events.send(SourceEvent(News::Relay { database, news })).await;
     }
 
     /// Follows one remote; ends only with the reason why that is over.

@@ -2,6 +2,8 @@
 //!
 //! What takes long is done in a task of its own, so that no order makes another wait; sessions wait for none.
 
+mod role;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +71,6 @@ impl Operator {
             Order::ListRemotes => Ok(self.list_remotes()),
             Order::Version => Ok(format!("{} {}", self.program.name(), self.program.version())),
             Order::ListCommands => Ok(command::list()),
-            Order::SyncStatus => Ok("state: active".to_owned()),
             // There are no counters of events.
             Order::CoverageShow => Ok("0 events never hit".to_owned()),
             Order::VlogList => Ok(self.logging.list()),
@@ -244,13 +245,18 @@ async fn ask_state(order: Order, state: &mpsc::Sender<StateOrder>) -> Answer {
             compacted.map(|()| String::new())
         }
         Order::SetRelayProbe(interval) => match probe_interval(&interval) {
-            Ok(interval) => {
-                let sent = state.send(StateOrder::SetRelayProbe(interval)).await;
-                sent.map(|()| String::new()).map_err(|_| stopping())
-            }
+            Ok(interval) => tell(state, StateOrder::SetRelayProbe(interval)).await,
             // ovsdb-server does not call it an error either.
             Err(words) => Ok(words),
         },
+        order @ (Order::SyncStatus
+        | Order::ActiveServer
+        | Order::ConnectActive
+        | Order::DisconnectActive
+        | Order::ExcludedTables
+        | Order::SetActiveProbe(_)
+        | Order::SetActiveServer(_)
+        | Order::SetExcludedTables(_)) => role::ask_role(order, state).await,
         Order::TlogSet(table, switch) => set_transaction_log(&table, &switch, state).await,
         Order::TlogList => ask(state, StateOrder::TransactionLog).await,
         Order::DisableMonitorCond => {
@@ -329,6 +335,11 @@ pub(super) fn load(path: &Path) -> Result<Loaded, String> {
 async fn is_served(name: &str, state: &mpsc::Sender<StateOrder>) -> Result<bool, String> {
     let names = ask(state, StateOrder::Names).await?;
     Ok(names.iter().any(|served| served == name))
+}
+
+async fn tell(state: &mpsc::Sender<StateOrder>, order: StateOrder) -> Answer {
+    let sent = state.send(order).await;
+    sent.map(|()| String::new()).map_err(|_| stopping())
 }
 
 pub(super) async fn ask<T>(
