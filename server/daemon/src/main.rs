@@ -243,7 +243,7 @@ fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyho
     let sockets = arguments.program.socket_directory(&here);
     let mut databases = Databases::default();
     for argument in &arguments.databases {
-        if let Some(relay) = RelayArgument::parse(argument, &here) {
+        if let Some(relay) = RelayArgument::parse(argument, &sockets) {
             databases.relays.push(relay.map_err(anyhow::Error::msg)?);
             continue;
         }

@@ -1,5 +1,10 @@
 //! Backups: their clients read only, and the rows of another server become commits of the database's own chain.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a failed test panics")]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a failed test panics"
+)]
 
 mod rig;
 
