@@ -9,6 +9,7 @@ mod condition;
 mod datum;
 mod embedded;
 mod error;
+mod fault;
 mod framing;
 pub mod json;
 mod message;
@@ -25,6 +26,7 @@ pub use condition::{Clause, Condition, Function};
 pub use datum::{Datum, Elements};
 pub use embedded::{NONNET_SCHEMA, SERVER_SCHEMA};
 pub use error::{ErrorKind, OvsdbError, ParseFault};
+pub use fault::SchemaFault;
 pub use framing::{DEPTH_MAX, Frame, FramingError, MESSAGE_BYTES_MAX, Scanner};
 pub use message::{
     Message, MessageError, REPLY_TAIL, ReplyError, error_reply_text, malformed_text, notification_text, reply_head,

@@ -181,7 +181,7 @@ impl DatabaseSchema {
 }
 
 impl TableSchema {
-    fn parse(name: &str, json: &Value) -> Result<Self, OvsdbError> {
+    pub(crate) fn parse(name: &str, json: &Value) -> Result<Self, OvsdbError> {
         let mut reader = ObjectReader::new(json, format!("table schema for table {name}").into());
         let columns = reader.required("columns", Kinds::OBJECT);
         let mutable = reader.optional("mutable", Kinds::BOOLEAN);
@@ -219,7 +219,7 @@ impl TableSchema {
         Ok(schema)
     }
 
-    fn parse_index(&self, json: &Value) -> Result<Vec<ColumnIndex>, OvsdbError> {
+    pub(crate) fn parse_index(&self, json: &Value) -> Result<Vec<ColumnIndex>, OvsdbError> {
         let columns = self.parse_columns(json)?;
         if columns.is_empty() {
             return Err(OvsdbError::in_json(ErrorKind::EmptyIndex, json));
@@ -339,7 +339,7 @@ impl TableSchema {
 }
 
 impl ColumnSchema {
-    fn parse(name: &str, json: &Value) -> Result<Self, OvsdbError> {
+    pub(crate) fn parse(name: &str, json: &Value) -> Result<Self, OvsdbError> {
         let mut reader = ObjectReader::new(json, format!("schema for column {name}").into());
         let mutable = reader.optional("mutable", Kinds::BOOLEAN);
         let ephemeral = reader.optional("ephemeral", Kinds::BOOLEAN);
@@ -391,7 +391,7 @@ fn implicit_column(name: &str, persistent: bool) -> ColumnSchema {
     }
 }
 
-fn check_name(name: &str, json: &Value) -> Result<(), OvsdbError> {
+pub(crate) fn check_name(name: &str, json: &Value) -> Result<(), OvsdbError> {
     if name.starts_with('_') {
         Err(OvsdbError::in_json(ErrorKind::ReservedName, json))
     } else if !is_id(name) {

@@ -185,6 +185,9 @@ impl Server {
             self.commands.push(Command::Finished { session: id });
             return;
         };
+        let Some(message) = session.hold(message, newline) else {
+            return;
+        };
         session.saw_request(newline);
         match Message::parse(message) {
             Ok(Message::Request {
@@ -309,7 +312,8 @@ impl Server {
         if is_converted_back {
             self.list_schema(database, now);
             let database = database.into();
-            return self.commands.push(Command::Converted { database });
+            self.commands.push(Command::Converted { database });
+            return self.answer_held(now);
         }
         for changes in undone {
             self.commands.push(Command::Changed {
@@ -317,6 +321,23 @@ impl Server {
                 changes,
                 sequence: newest,
             });
+        }
+    }
+
+    /// Takes up what was held of sessions that go on after all.
+    fn answer_held(&mut self, now: Now) {
+        let mut held: Vec<(SessionId, Vec<(Value, bool)>)> = self
+            .sessions
+            .values_mut()
+            .map(|session| (session.id, session.take_held()))
+            .filter(|(_, held)| !held.is_empty())
+            .collect();
+        // The same events give the same commands, in the same order.
+        held.sort_unstable_by_key(|(id, _)| *id);
+        for (id, messages) in held {
+            for (message, newline) in messages {
+                self.message(id, message, newline, now);
+            }
         }
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct Session {
     /// Transactions that wait for a condition.
     pub(crate) parked: usize,
     queue: VecDeque<Queued>,
+    /// What it sent while its end is queued: to be answered only should that not come.
+    held: Vec<(Value, bool)>,
 }
 
 impl Session {
@@ -93,6 +95,7 @@ impl Session {
             monitors: Vec::new(),
             parked: 0,
             queue: VecDeque::new(),
+            held: Vec::new(),
         }
     }
 
@@ -115,6 +118,22 @@ impl Session {
             matter: Matter::End,
             payload,
         });
+    }
+
+    /// Keeps a message of a session whose end is queued: what it asks for must not happen, since it would never be answered. Gives it
+    /// back otherwise.
+    pub(crate) fn hold(&mut self, message: Value, newline: bool) -> Option<Value> {
+        let is_ending = self.queue.iter().any(|queued| matches!(queued.matter, Matter::End));
+        if !is_ending {
+            return Some(message);
+        }
+        self.held.push((message, newline));
+        None
+    }
+
+    /// What was held of a session that goes on after all.
+    pub(crate) fn take_held(&mut self) -> Vec<(Value, bool)> {
+        std::mem::take(&mut self.held)
     }
 
     /// Queues the update of one commit, a text of [`Outgoing::shared_line`].
@@ -152,6 +171,7 @@ impl Session {
             }
             if matches!(queued.matter, Matter::End) {
                 self.input = Input::Ended;
+                self.held = Vec::new();
                 commands.push(Command::Close { session: self.id });
                 continue;
             }

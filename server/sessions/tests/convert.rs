@@ -363,3 +363,26 @@ fn a_role_may_not_convert_and_its_commits_name_the_certificate() {
         rig.records.clear();
     }
 }
+
+#[test]
+fn what_a_session_asks_for_that_will_be_closed_does_not_happen() {
+    let mut rig = Rig::new();
+    aware(&mut rig, A);
+    convert(&mut rig, A);
+    assert_eq!(rig.insert(B, 1), []);
+    assert_eq!((rig.rows(), rig.records.len()), (0, 1));
+    assert_eq!(whats(&rig.stored(1)), [(A, "convert")]);
+    assert_eq!((rig.closed.as_slice(), rig.rows()), ([B].as_slice(), 0));
+}
+
+#[test]
+fn what_a_session_asks_for_that_is_not_closed_after_all_is_answered() {
+    let mut rig = Rig::new();
+    aware(&mut rig, A);
+    convert(&mut rig, A);
+    assert_eq!(rig.insert(B, 1), []);
+    assert_eq!(whats(&rig.unstored(1)), [(A, "convert")]);
+    assert_eq!(rig.rows(), 1);
+    assert_eq!(whats(&rig.stored(1)), [(B, "transact")]);
+    assert_eq!(rig.closed, []);
+}
