@@ -145,8 +145,8 @@ mod tests {
     use serde_json::json;
 
     #[track_caller]
-    fn check(schema: Value, expected: &[(&str, &str)]) {
-        let faults = DatabaseSchema::faults(&schema);
+    fn check(schema: &Value, expected: &[(&str, &str)]) {
+        let faults = DatabaseSchema::faults(schema);
         let found: Vec<(&str, String)> = faults
             .iter()
             .map(|it| (it.path.as_str(), it.error.kind().to_string()))
@@ -156,13 +156,13 @@ mod tests {
             .map(|(path, text)| (*path, (*text).to_owned()))
             .collect();
         assert_eq!(found, expected);
-        assert_eq!(DatabaseSchema::parse(&schema).is_ok(), expected.is_empty());
+        assert_eq!(DatabaseSchema::parse(schema).is_ok(), expected.is_empty());
     }
 
     #[test]
     fn a_sound_schema_has_no_fault() {
         let text: Value = serde_json::from_str(crate::NONNET_SCHEMA).unwrap();
-        check(text, &[]);
+        check(&text, &[]);
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
             "c/d": {"columns": {"n": {"type": "integer"}}},
             "e": {"columns": {"n": {"type": "integer"}}, "maxRows": 0}}});
         check(
-            schema,
+            &schema,
             &[
                 ("", "schema version \"1\" not in format x.y.z"),
                 ("/tables/a/columns/_y", "names beginning with \"_\" are reserved"),
@@ -209,9 +209,9 @@ mod tests {
 
     #[test]
     fn what_is_no_schema_at_all_has_one_fault() {
-        check(json!(5), &[("", "Parsing database schema failed: Object expected.")]);
+        check(&json!(5), &[("", "Parsing database schema failed: Object expected.")]);
         check(
-            json!({"tables": {}}),
+            &json!({"tables": {}}),
             &[("", "Parsing database schema failed: Required 'name' member is missing.")],
         );
     }
