@@ -778,3 +778,79 @@ fn an_unlock_without_a_lock_is_told() {
         std::fs::read_to_string(&watcher.output).unwrap()
     });
 }
+
+/// Writes a schema that differs from that of `things` beside it, and gives its path.
+fn changed_schema(server: &Server, name: &str, change: impl FnOnce(&mut Value)) -> String {
+    let mut schema = case::schema("things").unwrap();
+    change(&mut schema);
+    let path = server.directory().join(name);
+    std::fs::write(&path, schema.to_string()).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_database_is_converted_while_it_is_served() {
+    compare_bytes(|server| {
+        fill(server);
+        let remote = server.remote();
+        let next = changed_schema(server, "next", |schema| {
+            schema["version"] = json!("2.0.0");
+            let tables = schema["tables"].as_object_mut().unwrap();
+            tables.remove("u");
+            tables.insert("v".to_owned(), json!({"columns": {"a": {"type": "string"}}}));
+            let columns = tables["t"]["columns"].as_object_mut().unwrap();
+            columns.remove("m1");
+            columns.insert("r".to_owned(), json!({"type": {"key": "real", "min": 0, "max": 1}}));
+            columns.insert("o".to_owned(), json!({"type": {"key": "string", "min": 0, "max": 2}}));
+        });
+        let mut watcher = Watcher::start(server, "watcher", &["monitor", &remote, "things", "t", "name,n"]);
+        watcher.wait_for("quoted");
+        let mut transcript = told(&["needs-conversion", &remote, &next], "");
+        transcript += &told(&["convert", &remote, &next], "");
+        transcript += &told(&["needs-conversion", &remote, &next], "");
+        transcript += &told(&["get-schema-version", &remote, "things"], "");
+        transcript += &told(&["get-schema-cksum", &remote, "things"], "");
+        transcript += &told(&["dump", &remote, "things"], "");
+        transact(server, &[insert_as("6", "v", &json!({"a": "new"}))]);
+        transcript += &told(&["dump", &remote, "things", "v"], "");
+        // What watched is told that its view is gone.
+        let deadline = Instant::now() + WATCH_TIMEOUT;
+        let status = loop {
+            if let Some(status) = watcher.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the monitor goes on with the old schema");
+            std::thread::sleep(POLL_INTERVAL);
+        };
+        writeln!(transcript, "{status}").unwrap();
+        let back = server.schema_path().display().to_string();
+        transcript += &told(&["convert", &remote, &back], "");
+        transcript + &told(&["dump", &remote, "things"], "")
+    });
+}
+
+#[test]
+fn a_conversion_that_does_not_fit_changes_nothing() {
+    compare_bytes(|server| {
+        // With more rows than one, ovsdb-server 3.1 ends itself over the second of these.
+        fill_one(server);
+        let remote = server.remote();
+        let before = run(&["dump", &remote, "things"], "");
+        let changes: [fn(&mut Value); 4] = [
+            |schema| schema["tables"]["t"]["columns"]["name"]["type"] = json!("integer"),
+            |schema| {
+                schema["tables"]["t"]["columns"]["n"]["type"] = json!({"key": {"type": "integer", "minInteger": 0}});
+            },
+            |schema| schema["tables"]["t"]["columns"]["s"]["type"] = json!({"key": "string", "min": 0, "max": 2}),
+            |schema| schema["tables"]["t"]["indexes"] = json!([["o"], ["n", "nosuch"]]),
+        ];
+        let mut transcript = String::new();
+        for (index, change) in changes.into_iter().enumerate() {
+            let path = changed_schema(server, &format!("bad-{index}"), change);
+            transcript += &told(&["convert", &remote, &path], "").replace(&remote, "SERVER");
+        }
+        let after = run(&["dump", &remote, "things"], "");
+        assert_eq!(before, after);
+        transcript.replace(&server.directory().display().to_string(), "DIRECTORY")
+    });
+}
