@@ -2,7 +2,6 @@
 //!
 //! Hosts are named network namespaces inside, each with an `eth0` whose other end is a port to be. Everything ends with the namespace.
 
-use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +30,7 @@ pub struct OpenVswitch {
     /// Dropped first, so that no program looks for its server.
     netns: Netns,
     vswitchd: Inside,
+    others: Vec<Inside>,
     /// The server with its database.
     pub server: Server,
 }
@@ -38,28 +38,39 @@ pub struct OpenVswitch {
 impl OpenVswitch {
     /// Starts a server with an empty database and `ovs-vswitchd`. Needs root.
     pub fn start(kind: Kind) -> Result<Self> {
-        let server = Server::start(kind, &program::system_schema(SCHEMA)?)?;
+        Self::start_with(kind, &[])
+    }
+
+    /// As [`OpenVswitch::start`], with a database more for each of these schemas.
+    pub fn start_with(kind: Kind, schema_paths: &[&str]) -> Result<Self> {
+        let mut server = Server::prepare(kind, &program::system_schema(SCHEMA)?)?;
+        for path in schema_paths {
+            server.add_database(path.as_ref())?;
+        }
+        server.run()?;
         let mut netns = Netns::alone()?;
-        let directory = server.directory().display();
-        let mut command = netns.command(program::system("ovs-vswitchd")?);
-        command
-            .env("OVS_RUNDIR", server.directory())
-            .arg(server.remote())
-            // The kernel's datapath is the machine's, not the namespace's.
-            .arg("--disable-system")
-            .arg(format!("--unixctl={directory}/vswitchd.ctl"))
-            .arg(format!("--log-file={directory}/vswitchd.log"))
-            .args(["-vconsole:off", "-vsyslog:off"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let vswitchd = netns.spawn_command(&mut command)?;
+        // The kernel's datapath is the machine's, not the namespace's.
+        let vswitchd = spawn(
+            &mut netns,
+            &server,
+            "ovs-vswitchd",
+            &[&server.remote(), "--disable-system"],
+        )?;
         let switch = Self {
             netns,
             vswitchd,
+            others: Vec::new(),
             server,
         };
         switch.run("ovs-vsctl --no-wait init")?;
         Ok(switch)
+    }
+
+    /// Starts one more program beside `ovs-vswitchd`, which ends with the namespace.
+    pub fn add_program(&mut self, name: &str, arguments: &[&str]) -> Result<()> {
+        let program = spawn(&mut self.netns, &self.server, name, arguments)?;
+        self.others.push(program);
+        Ok(())
     }
 
     /// Runs a shell command in the switch's namespace; it must succeed. Tools of Open vSwitch find the server there. Gives what it printed.
@@ -68,7 +79,7 @@ impl OpenVswitch {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(
             output.status.success(),
-            "{script}: {}: {text}{}\novs-vswitchd logged:\n{}",
+            "{script}: {}: {text}{}\nwhat was logged:\n{}",
             output.status,
             String::from_utf8_lossy(&output.stderr),
             self.log()
@@ -108,7 +119,7 @@ impl OpenVswitch {
         while !holds(self)? {
             ensure!(
                 Instant::now() < deadline,
-                "waited {PATIENCE:?} for {what}; ovs-vswitchd logged:\n{}",
+                "waited {PATIENCE:?} for {what}; what was logged:\n{}",
                 self.log()
             );
             thread::sleep(ASK_INTERVAL);
@@ -127,15 +138,40 @@ impl OpenVswitch {
         std::fs::read_to_string(path).is_ok_and(|name| name.trim() == "ovs-vswitchd")
     }
 
-    /// What `ovs-vswitchd` logged.
+    /// What `ovs-vswitchd` and the programs beside it logged.
     pub fn log(&self) -> String {
-        let path: PathBuf = self.server.directory().join("vswitchd.log");
-        std::fs::read_to_string(path).unwrap_or_default()
+        let files = std::fs::read_dir(self.server.directory())
+            .into_iter()
+            .flatten()
+            .flatten();
+        let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+        logs.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default())
+            .collect()
     }
 
     fn output(&self, script: &str) -> Result<Output> {
         let mut command = self.netns.command("sh");
-        command.args(["-c", script]).env("OVS_RUNDIR", self.server.directory());
+        command
+            .args(["-c", script])
+            .env("OVS_RUNDIR", self.server.directory())
+            .env("OVN_NB_DB", self.server.remote())
+            .env("OVN_SB_DB", self.server.remote())
+            .env_remove("OVN_NB_DAEMON");
         command.stdin(Stdio::null()).output().context("nsenter (util-linux)")
     }
+}
+
+/// Starts a daemon of Open vSwitch or OVN in the foreground; it logs to a file beside the server.
+fn spawn(netns: &mut Netns, server: &Server, name: &str, arguments: &[&str]) -> Result<Inside> {
+    let directory = server.directory().display();
+    let mut command = netns.command(program::system(name)?);
+    command
+        .env("OVS_RUNDIR", server.directory())
+        .env("OVN_RUNDIR", server.directory())
+        .args(arguments)
+        .arg(format!("--log-file={directory}/{name}.log"))
+        .args(["-vconsole:off", "-vsyslog:off"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    netns.spawn_command(&mut command)
 }
