@@ -1,10 +1,11 @@
 //! What nonnet's tests share: real servers in directories of their own, a blocking OVSDB client, the case list and its player.
 //!
 //! The cases under `tests/cases` are data; the drivers under `tests/tests` run them. Only
-//! `in_process` knows crates of the server: what any other test sees is what any client sees.
+//! `in_process` and `fuzz` know crates of the server: what any other test sees is what any client sees.
 
 pub mod case;
 pub mod control;
+pub mod fuzz;
 pub mod generate;
 pub mod host;
 pub mod in_process;
