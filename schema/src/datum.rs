@@ -25,6 +25,12 @@ use crate::types::ColumnType;
 /// Most elements that are kept in a slice.
 const SLICE_ELEMENTS_MAX: usize = 64;
 
+/// What an element weighs beside the text of its string.
+const ELEMENT_BYTES_MIN: usize = 24;
+
+/// What an element of many is taken to weigh.
+const ELEMENT_BYTES_ASSUMED: usize = 64;
+
 /// The value of a column in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datum(Repr);
@@ -211,6 +217,17 @@ impl Datum {
             Repr::LargeSet(keys) => keys.len(),
             Repr::LargeMap(pairs) => pairs.len(),
         }
+    }
+
+    /// Bytes it takes in memory or as text, roughly: exact for strings of few elements, by the number of elements for many.
+    pub fn weight_bytes(&self) -> usize {
+        if self.len() > SLICE_ELEMENTS_MAX {
+            return self.len().saturating_mul(ELEMENT_BYTES_ASSUMED);
+        }
+        let weight = |atom: &Atom| ELEMENT_BYTES_MIN + atom.as_str().map_or(0, str::len);
+        self.iter()
+            .map(|(key, value)| weight(key) + value.map_or(0, weight))
+            .sum()
     }
 
     /// True without elements.

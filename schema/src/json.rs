@@ -42,6 +42,21 @@ pub fn is_id(text: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// Bytes that a JSON value takes in memory, roughly. An object has room for eleven members however few it has.
+pub fn weight_bytes(json: &Value) -> usize {
+    const VALUE: usize = size_of::<Value>();
+    const MEMBERS: usize = 11 * (VALUE + size_of::<String>());
+    match json {
+        Value::Null | Value::Bool(_) | Value::Number(_) => VALUE,
+        Value::String(text) => VALUE + text.len(),
+        Value::Array(items) => VALUE + items.iter().map(weight_bytes).sum::<usize>(),
+        Value::Object(members) => {
+            let each = members.iter().map(|(name, value)| name.len() + weight_bytes(value));
+            VALUE + members.len().div_ceil(11) * MEMBERS + each.sum::<usize>()
+        }
+    }
+}
+
 /// Compact text with members sorted bytewise.
 pub fn to_text(json: &Value) -> String {
     let mut out = String::new();

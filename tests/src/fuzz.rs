@@ -6,7 +6,8 @@ mod mutate;
 mod rig;
 
 use nonnet_schema::{
-    Clause, Condition, DatabaseSchema, Datum, Function, Message, Scanner, error_reply_text, json as notation, reply_text,
+    Clause, Condition, DatabaseSchema, Datum, Function, Message, Scanner, error_reply_text, json as notation,
+    reply_text,
 };
 use serde::Deserialize as _;
 use serde_json::{Deserializer, Value};
@@ -25,11 +26,26 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: [Target; 5] = [
-    Target { name: "json", run: json },
-    Target { name: "message", run: message },
-    Target { name: "schema", run: schema },
-    Target { name: "condition", run: condition },
-    Target { name: "transact", run: transact },
+    Target {
+        name: "json",
+        run: json,
+    },
+    Target {
+        name: "message",
+        run: message,
+    },
+    Target {
+        name: "schema",
+        run: schema,
+    },
+    Target {
+        name: "condition",
+        run: condition,
+    },
+    Target {
+        name: "transact",
+        run: transact,
+    },
 ];
 
 /// The messages of a stream come apart the same way however it is cut, and each prints as what it is.
@@ -63,7 +79,9 @@ pub fn message(data: &[u8]) {
 /// A schema that is accepted prints as one that is accepted and is the same; its rows have defaults.
 pub fn schema(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(schema) = DatabaseSchema::from_text(text) else { return };
+    let Ok(schema) = DatabaseSchema::from_text(text) else {
+        return;
+    };
     let printed = schema.to_text();
     let again = DatabaseSchema::from_text(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
     assert_eq!(again.to_text(), printed);
@@ -94,19 +112,36 @@ pub fn condition(data: &[u8]) {
                 rows.push(row);
             }
         }
-        rows.iter().for_each(|row| check_row(&condition, row));
+        for row in &rows {
+            check_row(&condition, row);
+        }
     }
 }
 
 fn check_row(condition: &Condition, row: &[Datum]) {
     let each: Vec<bool> = condition.clauses.iter().map(|clause| clause.holds(row)).collect();
     assert_eq!(condition.all_hold(row), each.iter().all(|holds| *holds));
-    assert_eq!(condition.any_holds(row), each.is_empty() || each.iter().any(|holds| *holds));
+    assert_eq!(
+        condition.any_holds(row),
+        each.is_empty() || each.iter().any(|holds| *holds)
+    );
     for (clause, holds) in condition.clauses.iter().zip(each) {
-        let Clause::Column { column, function, argument } = clause else { continue };
+        let Clause::Column {
+            column,
+            function,
+            argument,
+        } = clause
+        else {
+            continue;
+        };
         let with = |function| {
             let (column, argument) = (*column, argument.clone());
-            Clause::Column { column, function, argument }.holds(row)
+            Clause::Column {
+                column,
+                function,
+                argument,
+            }
+            .holds(row)
         };
         match function {
             Function::Equal => assert_ne!(holds, with(Function::NotEqual)),
@@ -129,7 +164,9 @@ pub fn transact(data: &[u8]) {
     let mut rig = Rig::new(named.as_ref().and_then(Value::as_str).unwrap_or("types"));
     rig.watch();
     for line in lines.take(rig::TRANSACTIONS_MAX) {
-        let Some(Value::Array(operations)) = parse(line) else { continue };
+        let Some(Value::Array(operations)) = parse(line) else {
+            continue;
+        };
         rig.transact(operations);
     }
     rig.settle();

@@ -17,6 +17,7 @@ use ecow::EcoString;
 use crate::canonical::{DecodeError, Input, Problem, write_varint};
 use crate::hash;
 use crate::leaf::{LEAF_META, LEAF_ROW, LEAF_SCHEMA, Meta, RowDelta, expect_tag};
+use crate::limits::BODY_BYTES_MAX;
 
 /// A decoded body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,7 @@ impl Body {
             root.add(leaf);
             n_leaves += 1;
             leaf.clear();
+            bytes.len()
         };
         self.meta.encode(&mut leaf);
         put(&mut leaf);
@@ -59,7 +61,10 @@ impl Body {
         }
         for row in &self.rows {
             row.encode(&mut leaf);
-            put(&mut leaf);
+            if put(&mut leaf) > BODY_BYTES_MAX {
+                // Too large, however much follows.
+                break;
+            }
         }
         EncodedBody {
             bytes,

@@ -101,7 +101,7 @@ pub struct Chain {
 
 /// A transaction that writes more than a record may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the transaction would write {bytes} bytes to the log; at most {BODY_BYTES_MAX} are allowed")]
+#[error("the transaction would write {bytes} bytes or more to the log; at most {BODY_BYTES_MAX} are allowed")]
 pub struct RecordTooLarge {
     /// Bytes of its body.
     pub bytes: usize,

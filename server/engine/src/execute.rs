@@ -3,7 +3,9 @@
 mod read;
 mod write;
 
-use nonnet_schema::{ErrorKind, Operation, OvsdbError, json};
+use std::sync::Arc;
+
+use nonnet_schema::{Condition, ErrorKind, Operation, OvsdbError, TableIndex, json};
 use serde_json::Value;
 
 use crate::access::Access;
@@ -12,6 +14,8 @@ use crate::check;
 use crate::database::Database;
 use crate::entropy::Entropy;
 use crate::hook::CommitHook;
+use crate::limits::STEPS_MAX;
+use crate::row::Row;
 use crate::transaction::Transaction;
 
 pub use read::SelectedRows;
@@ -87,6 +91,8 @@ pub fn execute(database: &Database, operations: &[Value], context: &Context<'_>,
     let mut run = Run {
         transaction: Transaction::new(database, entropy),
         context,
+        steps: 0,
+        selected_bytes: 0,
         comments: Vec::new(),
         durable: false,
     };
@@ -168,6 +174,10 @@ impl<E: Into<OvsdbError>> From<E> for Stop {
 struct Run<'a> {
     transaction: Transaction<'a>,
     context: &'a Context<'a>,
+    /// Of [`STEPS_MAX`].
+    steps: u64,
+    /// Of [`SELECTED_BYTES_MAX`](crate::limits::SELECTED_BYTES_MAX).
+    selected_bytes: usize,
     comments: Vec<String>,
     durable: bool,
 }
@@ -210,6 +220,35 @@ impl Run<'_> {
         };
         self.check_writable(&operation)?;
         Ok(result)
+    }
+
+    /// The rows that satisfy every clause, to each of which so many things are then done.
+    ///
+    /// # Errors
+    /// That would be more than one transaction may do; it is refused before it is begun.
+    fn matching(
+        &mut self,
+        table: TableIndex,
+        condition: &Condition,
+        steps_per_row: usize,
+    ) -> Result<Vec<Arc<Row>>, OvsdbError> {
+        let looked_at = self.transaction.looked_at(table, condition);
+        self.count_steps(looked_at, condition.clauses.len() + 1)?;
+        let rows = self.transaction.matching(table, condition);
+        self.count_steps(rows.len(), steps_per_row)?;
+        Ok(rows)
+    }
+
+    fn count_steps(&mut self, rows: usize, each: usize) -> Result<(), OvsdbError> {
+        self.steps = self.steps.saturating_add((rows as u64).saturating_mul(each as u64));
+        if self.steps > STEPS_MAX {
+            let text = format!(
+                "the transaction would compare or change rows {} times up to this operation; at most {STEPS_MAX} times are allowed",
+                self.steps
+            );
+            return Err(ErrorKind::ResourcesExhausted(text).into());
+        }
+        Ok(())
     }
 
     fn check_writable(&self, operation: &Operation<'_>) -> Result<(), OvsdbError> {

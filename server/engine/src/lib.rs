@@ -11,6 +11,7 @@ mod database;
 mod entropy;
 mod execute;
 mod hook;
+pub mod limits;
 mod references;
 mod row;
 mod table;

@@ -38,6 +38,11 @@ impl Row {
         &self.fields
     }
 
+    /// Bytes it takes in memory, roughly.
+    pub fn weight_bytes(&self) -> usize {
+        self.fields.iter().map(Datum::weight_bytes).sum()
+    }
+
     /// A copy with one field replaced.
     #[must_use]
     pub fn with(&self, column: ColumnIndex, datum: Datum) -> Self {

@@ -141,6 +141,14 @@ impl<'a> Transaction<'a> {
             .collect()
     }
 
+    /// How many rows [`matching`](Self::matching) looks at.
+    pub(crate) fn looked_at(&self, table: TableIndex, condition: &Condition) -> usize {
+        if condition.equal_to(UUID_COLUMN).is_some() || self.usable_index(table, condition).is_some() {
+            return 1;
+        }
+        self.database.table(table).len() + self.overlay[table.0].len()
+    }
+
     fn usable_index(&self, table: TableIndex, condition: &Condition) -> Option<(usize, Vec<Datum>)> {
         let key = |columns: &Vec<ColumnIndex>| {
             columns

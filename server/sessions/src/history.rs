@@ -10,7 +10,7 @@ use nonnet_chain::{Chain, Past};
 use nonnet_engine::{ChangeSet, Database};
 use nonnet_schema::{DatabaseSchema, MonitorRequest, TableIndex, Uuid};
 
-use crate::limits::RECENT_ROWS_MAX;
+use crate::limits::{RECENT_BYTES_MAX, RECENT_ROWS_MAX};
 use crate::monitor::{Delta, DeltaParts, is_condition_transient, is_transient, shows_transient_set};
 
 /// What there is to tell a client that has seen everything up to a transaction.
@@ -52,6 +52,8 @@ pub(crate) struct History {
     entries: VecDeque<Entry>,
     /// Rows in all entries.
     rows: usize,
+    /// Bytes of all entries, roughly.
+    weight_bytes: usize,
     /// By table, the rows with the newest commit that changed a column of them that is not stored; empty for tables that have none.
     transient: Vec<HashMap<Uuid, u64>>,
     /// Tables whose rows are not stored.
@@ -67,6 +69,14 @@ struct Entry {
     /// Whether the record is of this commit.
     is_recorded: bool,
     changes: Arc<ChangeSet>,
+    /// Of its rows, as they were and as they became.
+    weight_bytes: usize,
+}
+
+/// Bytes of the rows of a change set, roughly.
+fn weight_of(changes: &ChangeSet) -> usize {
+    let rows = changes.changes().iter().flat_map(|change| [&change.old, &change.new]);
+    rows.flatten().map(|row| row.weight_bytes()).sum()
 }
 
 impl Position {
@@ -89,6 +99,7 @@ impl History {
             base_id: chain.map(|chain| chain.head().hash.transaction_id()),
             entries: VecDeque::new(),
             rows: 0,
+            weight_bytes: 0,
             transient: schema.tables().iter().map(|_| HashMap::new()).collect(),
             volatile,
         }
@@ -126,16 +137,20 @@ impl History {
             }
         }
         self.rows += changes.changes().len();
+        let weight_bytes = weight_of(changes);
+        self.weight_bytes += weight_bytes;
         self.entries.push_back(Entry {
             sequence: newest.sequence,
             id: newest.id,
             is_recorded,
             changes: Arc::clone(changes),
+            weight_bytes,
         });
-        while self.rows > RECENT_ROWS_MAX
+        while (self.rows > RECENT_ROWS_MAX || (self.weight_bytes > RECENT_BYTES_MAX && self.entries.len() > 1))
             && let Some(oldest) = self.entries.pop_front()
         {
             self.rows -= oldest.changes.changes().len();
+            self.weight_bytes -= oldest.weight_bytes;
             self.base = oldest.sequence;
             self.base_id = oldest.is_recorded.then_some(oldest.id);
         }
@@ -145,6 +160,7 @@ impl History {
     pub(crate) fn undo_from(&mut self, sequence: u64) {
         while let Some(undone) = self.entries.pop_back_if(|entry| entry.sequence >= sequence) {
             self.rows -= undone.changes.changes().len();
+            self.weight_bytes -= undone.weight_bytes;
         }
         if self.base >= sequence {
             self.base = sequence.saturating_sub(1);

@@ -12,6 +12,7 @@ mod method;
 mod monitor;
 mod now;
 mod peer;
+mod ration;
 mod relay;
 mod roster;
 mod served;

@@ -17,6 +17,7 @@ use nonnet_schema::MonitorRequest;
 use serde_json::Value;
 
 use crate::peer::SessionId;
+use crate::ration::monitor_bytes;
 
 pub(crate) use delta::{Delta, DeltaParts, is_condition_transient, is_transient, shows_transient_set};
 pub(crate) use encode::{encode_changes, encode_initial};
@@ -59,6 +60,13 @@ pub(crate) struct Monitor {
     pub(crate) unsent: Option<Unsent>,
     /// Set until it is answered, while the log is read: it is no member of its group yet, and sees nothing. No other monitor has the number.
     pub(crate) waits_as: Option<u64>,
+}
+
+impl Monitor {
+    /// What it is taken to cost, in bytes.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        monitor_bytes(self.group.0.len()) + self.id_text.len()
+    }
 }
 
 /// What monitors must agree on to be encoded together: the request's text, with sorted members, and the notation.

@@ -13,6 +13,7 @@ use nonnet_schema::{MonitorRequest, TableIndex, Uuid};
 use serde_json::Value;
 
 use crate::history::{History, Logged, Position, Since};
+use crate::limits::PARKED_BYTES_MIN;
 use crate::monitor::{Groups, Monitor};
 use crate::now::Now;
 use crate::peer::SessionId;
@@ -33,6 +34,8 @@ pub(crate) struct Served {
     pub(crate) groups: Groups,
     /// Transactions that wait for a condition, in the order they came.
     pub(crate) parked: VecDeque<Parked>,
+    /// Set while those are to be tried once more, after others have had their turn.
+    pub(crate) is_retry_due: bool,
     /// Tables whose rows are not stored.
     volatile: Vec<TableIndex>,
     /// Goes up with every change of any row, stored or not.
@@ -77,6 +80,15 @@ pub(crate) struct Parked {
     pub(crate) since_ms: u64,
     /// When it fails; None for never.
     pub(crate) deadline_ms: Option<u64>,
+    /// Bytes of id and operations in memory; 0 where it has not had to wait.
+    pub(crate) weight_bytes: usize,
+}
+
+impl Parked {
+    /// What it is taken to cost while it waits, in bytes.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        PARKED_BYTES_MIN + self.weight_bytes
+    }
 }
 
 impl Served {
@@ -94,6 +106,7 @@ impl Served {
             hook,
             groups: Groups::default(),
             parked: VecDeque::new(),
+            is_retry_due: false,
             generation: 0,
             in_flight: VecDeque::new(),
             stored: chain.map_or(0, |chain| chain.head().seq),

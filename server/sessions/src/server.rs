@@ -108,6 +108,9 @@ impl Server {
 
     /// When [`Event::Tick`] is due, on the monotonic clock; None while nothing waits.
     pub fn deadline_ms(&self) -> Option<u64> {
+        if self.databases.values().any(|served| served.is_retry_due) {
+            return Some(0);
+        }
         self.databases
             .values()
             .flat_map(|served| &served.parked)

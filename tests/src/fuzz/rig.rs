@@ -135,7 +135,9 @@ impl Rig {
     /// Lets everything be stored, deadlines pass, and the deaf session read.
     pub(super) fn settle(&mut self) {
         for _ in 0..TICKS_MAX {
-            let Some(deadline_ms) = self.server.deadline_ms() else { break };
+            let Some(deadline_ms) = self.server.deadline_ms() else {
+                break;
+            };
             self.now.monotonic_ms = self.now.monotonic_ms.max(deadline_ms);
             self.event(Event::Tick);
         }
@@ -161,7 +163,12 @@ impl Rig {
     pub(super) fn undo_all(&mut self) {
         let database = self.server.database(&self.name).expect("it is served").clone();
         let before = self.rows();
-        let operations: Vec<Value> = self.schema.tables().iter().map(|table| json!({"op": "delete", "table": table.name.as_str(), "where": []})).collect();
+        let operations: Vec<Value> = self
+            .schema
+            .tables()
+            .iter()
+            .map(|table| json!({"op": "delete", "table": table.name.as_str(), "where": []}))
+            .collect();
         let mut params = vec![json!(self.name)];
         params.extend(operations);
         let sequence = self.newest + 1;
@@ -177,7 +184,10 @@ impl Rig {
         });
         assert_eq!(self.rows(), before);
         for (at, table) in self.schema.tables().iter().enumerate() {
-            let (was, is) = (database.table(TableIndex(at)), self.server.database(&self.name).map(|it| it.table(TableIndex(at))));
+            let (was, is) = (
+                database.table(TableIndex(at)),
+                self.server.database(&self.name).map(|it| it.table(TableIndex(at))),
+            );
             let is = is.expect("it is served");
             for row in was.rows() {
                 for (index, columns) in table.indexes.iter().enumerate() {
@@ -233,7 +243,10 @@ impl Rig {
                 let columns = table
                     .declared_columns()
                     .map(|(at, column)| (column.name.to_string(), elements(&row.get(at).to_json())));
-                all.insert((table.name.to_string(), Atom::Uuid(row.uuid()).to_message()), columns.collect());
+                all.insert(
+                    (table.name.to_string(), Atom::Uuid(row.uuid()).to_message()),
+                    columns.collect(),
+                );
             }
         }
         all
@@ -261,7 +274,9 @@ fn take_update(rows: &mut Rows, schema: &DatabaseSchema, message: &Value) {
                     assert!(rows.insert(key, columns).is_none(), "inserted twice: {message}");
                 }
                 Some(("modify", row)) => {
-                    let known = rows.get_mut(&key).unwrap_or_else(|| panic!("modified, never seen: {message}"));
+                    let known = rows
+                        .get_mut(&key)
+                        .unwrap_or_else(|| panic!("modified, never seen: {message}"));
                     modify(known, table, row_of(row));
                 }
                 Some(("delete", _)) => assert!(rows.remove(&key).is_some(), "deleted, never seen: {message}"),
@@ -292,7 +307,10 @@ fn modify(row: &mut BTreeMap<String, Elements>, table: &TableSchema, changes: BT
 
 fn defaults(table: &TableSchema) -> BTreeMap<String, Elements> {
     let default = |column: &nonnet_schema::ColumnSchema| elements(&Datum::default_for(&column.type_).to_json());
-    table.declared_columns().map(|(_, column)| (column.name.to_string(), default(column))).collect()
+    table
+        .declared_columns()
+        .map(|(_, column)| (column.name.to_string(), default(column)))
+        .collect()
 }
 
 fn row_of(row: &Value) -> BTreeMap<String, Elements> {
@@ -304,9 +322,10 @@ fn elements(value: &Value) -> Elements {
     let text = |value: &Value| notation::to_text(value);
     match value.as_array().map(Vec::as_slice) {
         Some([kind, Value::Array(atoms)]) if kind == "set" => atoms.iter().map(|atom| (text(atom), None)).collect(),
-        Some([kind, Value::Array(pairs)]) if kind == "map" => {
-            pairs.iter().map(|pair| (text(&pair[0]), Some(text(&pair[1])))).collect()
-        }
+        Some([kind, Value::Array(pairs)]) if kind == "map" => pairs
+            .iter()
+            .map(|pair| (text(&pair[0]), Some(text(&pair[1]))))
+            .collect(),
         _ => Elements::from([(text(value), None)]),
     }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::write::parse_row;
 use super::{OperationResult, Run, Stop, empty_object};
+use crate::limits::SELECTED_BYTES_MAX;
 use crate::row::Row;
 
 /// The rows and columns that a `select` found.
@@ -62,7 +63,14 @@ impl Run<'_> {
         let condition = Condition::parse(condition, schema, Some(&mut self.transaction))?;
         let columns = parse_columns(columns, schema)?;
         let sort = sort.map_or(Ok(Vec::new()), |sort| schema.parse_columns(sort))?;
-        let mut rows = self.transaction.matching(table, &condition);
+        let mut rows = self.matching(table, &condition, columns.len() + sort.len())?;
+        let weight = |row: &Arc<Row>| -> usize { columns.iter().map(|column| row.get(*column).weight_bytes()).sum() };
+        self.selected_bytes = rows.iter().map(weight).fold(self.selected_bytes, usize::saturating_add);
+        if self.selected_bytes > SELECTED_BYTES_MAX {
+            let text =
+                format!("the transaction selects more than {SELECTED_BYTES_MAX} bytes of rows up to this operation");
+            return Err(ErrorKind::ResourcesExhausted(text).into());
+        }
         if !columns.contains(&UUID_COLUMN) {
             let mut seen = BTreeSet::new();
             rows.retain(|row| seen.insert(projection(row, &columns)));
@@ -115,7 +123,7 @@ impl Run<'_> {
                     .collect::<Vec<_>>(),
             );
         }
-        let found = self.transaction.matching(table, &condition);
+        let found = self.matching(table, &condition, columns.len())?;
         let found: BTreeSet<_> = found.iter().map(|row| projection(row, &columns)).collect();
         if (found == expected) == wants_equal {
             return Ok(empty_object());

@@ -79,7 +79,7 @@ impl Run<'_> {
             return Err(OvsdbError::in_json(kind, json));
         }
         let condition = Condition::parse(condition, schema, Some(&mut self.transaction))?;
-        let rows = self.transaction.matching(table, &condition);
+        let rows = self.matching(table, &condition, values.len())?;
         let columns: Vec<ColumnIndex> = values.iter().map(|(column, _)| *column).collect();
         let access = &self.context.access;
         access.check_change(&self.transaction, table, &rows, &columns, "modification of")?;
@@ -105,7 +105,8 @@ impl Run<'_> {
             parsed.push(Mutation::parse(json, schema, Some(&mut self.transaction))?);
         }
         let condition = Condition::parse(condition, schema, Some(&mut self.transaction))?;
-        let rows = self.transaction.matching(table, &condition);
+        let elements = parsed.iter().map(|mutation| mutation.argument.len().max(1)).sum();
+        let rows = self.matching(table, &condition, elements)?;
         let columns: Vec<ColumnIndex> = parsed.iter().map(|mutation| mutation.column).collect();
         let access = &self.context.access;
         access.check_change(&self.transaction, table, &rows, &columns, "mutate operation on")?;
@@ -123,7 +124,7 @@ impl Run<'_> {
     pub(super) fn delete(&mut self, table: TableIndex, condition: &Value) -> Result<OperationResult, OvsdbError> {
         let schema = self.transaction.schema().table(table);
         let condition = Condition::parse(condition, schema, Some(&mut self.transaction))?;
-        let rows = self.transaction.matching(table, &condition);
+        let rows = self.matching(table, &condition, 1)?;
         self.context.access.check_delete(&self.transaction, table, &rows)?;
         for row in &rows {
             self.transaction.delete(table, row.uuid());

@@ -29,6 +29,7 @@ impl Server {
         self.settle_monitor(call.session, old_id);
         let at = self.place_of_monitor(call.session, old_id, new_id)?;
         let requests = self.changed_requests(call.session, at, changes)?;
+        self.check_monitor_kept(call.session, Some(at), requests.to_string().len())?;
         // What is under way still goes out as the old condition says.
         if let Some((gate, update)) = self.unsent_update(call.session, at) {
             self.push(call.session, gate, Matter::MergedUpdate, update);

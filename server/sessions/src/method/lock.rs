@@ -5,7 +5,7 @@ use nonnet_schema::{ErrorKind, OvsdbError, json};
 use serde_json::Value;
 
 use super::{Answer, Call, params_json};
-use crate::limits::LOCKS_PER_SESSION_MAX;
+use crate::limits::{LOCK_NAME_BYTES_MAX, LOCKS_PER_SESSION_MAX};
 use crate::lock::Mode;
 use crate::server::Server;
 
@@ -14,6 +14,10 @@ impl Server {
         let name = lock_name(call, if mode == Mode::Steal { "steal" } else { "lock" })?;
         if self.locks.request_count(call.session) >= LOCKS_PER_SESSION_MAX {
             let text = format!("a session may hold or wait for {LOCKS_PER_SESSION_MAX} locks");
+            return Err(OvsdbError::new(ErrorKind::ResourcesExhausted(text)).into());
+        }
+        if name.len() > LOCK_NAME_BYTES_MAX {
+            let text = format!("a lock's name may have {LOCK_NAME_BYTES_MAX} bytes, not {}", name.len());
             return Err(OvsdbError::new(ErrorKind::ResourcesExhausted(text)).into());
         }
         let (locked, notice) = self

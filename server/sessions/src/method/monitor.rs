@@ -17,7 +17,9 @@ use serde_json::Value;
 use super::{Answer, Call, params_json};
 use crate::command::{Command, Outgoing};
 use crate::history::{Logged, Since};
-use crate::limits::{ID_BYTES_MAX, LOG_READS_MAX, MONITORS_PER_SESSION_MAX, ROWS_ENCODED_INLINE_MAX};
+use crate::limits::{
+    CLAUSES_PER_MONITOR_MAX, ID_BYTES_MAX, LOG_READS_MAX, MONITORS_PER_SESSION_MAX, ROWS_ENCODED_INLINE_MAX,
+};
 use crate::monitor::{Delta, Monitor, Notation, SharedDelta, SharedText, initial_text};
 use crate::peer::SessionId;
 use crate::server::Server;
@@ -64,6 +66,8 @@ impl Server {
 
     fn start_monitor(&mut self, call: Call<'_>, notation: Notation) -> Result<(), OvsdbError> {
         let asked = self.monitor_params(call, notation)?;
+        let requests_text = asked.requests.to_string();
+        self.check_monitor_kept(call.session, None, requests_text.len())?;
         let (Some(served), Some(session)) = (self.databases.get(asked.database), self.sessions.get_mut(&call.session))
         else {
             return Ok(());
@@ -78,7 +82,7 @@ impl Server {
             id: asked.id.clone(),
             id_text: json::to_text(asked.id).into(),
             database: asked.database.into(),
-            group: (asked.requests.to_string().into(), notation),
+            group: (requests_text.into(), notation),
             unsent: None,
             waits_as: number,
         });
@@ -120,6 +124,7 @@ impl Server {
         // An id in use is told before faults of the requests, but for the grossest.
         if let Some(session) = self.sessions.get(&call.session).filter(|_| requests.is_object()) {
             check_limits(&json::to_text(id), session.monitors.len())?;
+            check_clauses(&request)?;
             if session.monitors.iter().any(|monitor| monitor.id == *id) {
                 return Err(OvsdbError::in_json(ErrorKind::DuplicateMonitor, id));
             }
@@ -309,6 +314,16 @@ pub(super) fn check_limits(id_text: &str, monitors: usize) -> Result<(), OvsdbEr
     } else {
         return Ok(());
     };
+    Err(ErrorKind::ResourcesExhausted(text).into())
+}
+
+/// The clauses of all tables together are what every commit may have to be compared with.
+pub(super) fn check_clauses(request: &MonitorRequest) -> Result<(), OvsdbError> {
+    let clauses: usize = request.tables.iter().map(|table| table.condition.clauses.len()).sum();
+    if clauses <= CLAUSES_PER_MONITOR_MAX {
+        return Ok(());
+    }
+    let text = format!("a monitor may have {CLAUSES_PER_MONITOR_MAX} clauses, not {clauses}");
     Err(ErrorKind::ResourcesExhausted(text).into())
 }
 

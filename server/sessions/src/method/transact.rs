@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{access_of, params_json};
 use crate::command::Outgoing;
-use crate::limits::{OPERATIONS_MAX, PARKED_PER_SESSION_MAX, ROWS_ENCODED_INLINE_MAX};
+use crate::limits::{OPERATIONS_MAX, PARKED_PER_SESSION_MAX, RETRY_ROUNDS_MAX, ROWS_ENCODED_INLINE_MAX};
 use crate::now::Now;
 use crate::peer::{Peer, SessionId};
 use crate::served::{Parked, Served};
@@ -38,6 +38,7 @@ impl Server {
             operations,
             since_ms: now.monotonic_ms,
             deadline_ms: None,
+            weight_bytes: 0,
         };
         if self.attempt(&database, parked, now, Place::New) == Tried::Changed {
             self.retry_parked(&database, now);
@@ -175,9 +176,16 @@ impl Server {
         self.push(parked.session, gate, Matter::Reply(parked.id.clone()), payload);
     }
 
-    fn park(&mut self, database: &str, parked: Parked, place: Place) {
-        if place == Place::New && !self.may_wait(&parked) {
-            return;
+    fn park(&mut self, database: &str, mut parked: Parked, place: Place) {
+        if place == Place::New {
+            let operations = parked.operations.iter().map(json::weight_bytes);
+            parked.weight_bytes = operations.sum::<usize>() + json::weight_bytes(&parked.id);
+            if let Err(error) = self.check_parked_kept(&parked) {
+                return self.reply(parked.session, &parked.id, Err(error.into()));
+            }
+            if !self.may_wait(&parked) {
+                return;
+            }
         }
         if let Some(served) = self.databases.get_mut(database) {
             served.parked.push_back(parked);
@@ -206,13 +214,24 @@ impl Server {
 
     /// Tries the parked transactions of a database again, until a whole round changes nothing.
     pub(crate) fn retry_parked(&mut self, database: &str, now: Now) {
-        while self.retry_round(database, now, |_| true) == Tried::Changed {}
+        for _ in 0..RETRY_ROUNDS_MAX {
+            if self.retry_round(database, now, |_| true) == Tried::Unchanged {
+                return;
+            }
+        }
+        if let Some(served) = self.databases.get_mut(database) {
+            served.is_retry_due = true;
+        }
     }
 
     /// Tries those whose time is up.
     pub(crate) fn retry_expired(&mut self, now: Now) {
         let names: Vec<EcoString> = self.databases.keys().cloned().collect();
         for database in names {
+            let served = self.databases.get_mut(&database);
+            if served.is_some_and(|served| std::mem::take(&mut served.is_retry_due)) {
+                self.retry_parked(&database, now);
+            }
             let expired = |parked: &Parked| parked.deadline_ms.is_some_and(|deadline| deadline <= now.monotonic_ms);
             if self.retry_round(&database, now, expired) == Tried::Changed {
                 self.retry_parked(&database, now);
@@ -261,8 +280,10 @@ impl Server {
 
     /// Forgets the waiting transactions of a session that is gone.
     pub(crate) fn drop_parked(&mut self, session: SessionId) {
-        for served in self.databases.values_mut() {
-            served.parked.retain(|parked| parked.session != session);
+        if self.sessions.get(&session).is_some_and(|session| session.parked > 0) {
+            for served in self.databases.values_mut() {
+                served.parked.retain(|parked| parked.session != session);
+            }
         }
         self.withdraw_all(session);
         if let Some(session) = self.sessions.get_mut(&session) {
