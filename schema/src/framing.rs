@@ -15,7 +15,19 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const DEPTH_MAX: usize = 1000;
 
 /// A buffer that grew beyond this is given back once it is empty, so that an idle session holds little.
-const BUFFER_BYTES_KEPT: usize = 64 * 1024;
+const BUFFER_BYTES_KEPT: usize = 1024;
+
+/// Bytes that a message may take in memory once parsed, as [`Frame::parsed_bytes`] estimates it.
+pub const PARSED_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// What an object takes however few members it has, in bytes: room for eleven of them.
+const OBJECT_BYTES: usize = 704;
+
+/// What an array takes however few items it has, in bytes.
+const ARRAY_BYTES: usize = 128;
+
+/// What an item takes, in bytes, in an array that has grown.
+const ITEM_BYTES: usize = 64;
 
 /// One message, as cut from the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +40,8 @@ pub struct Frame<'a> {
     pub newline: bool,
     /// How many arrays and objects are nested in each other at its deepest place; what a recursive parser's stack must bear.
     pub depth: usize,
+    /// Bytes that it takes in memory once parsed, roughly and rather too many.
+    pub parsed_bytes: usize,
 }
 
 /// Why a stream cannot go on; offsets count the bytes of the stream from 0.
@@ -58,6 +72,14 @@ pub enum FramingError {
         began: u64,
         /// What stands there.
         found: u8,
+    },
+    /// So many objects, arrays and items that the message would take more than [`PARSED_BYTES_MAX`] bytes in memory.
+    #[error(
+        "byte {offset}: the message has more objects, arrays and items up to here than {PARSED_BYTES_MAX} bytes of memory hold"
+    )]
+    TooMany {
+        /// Where there were too many.
+        offset: u64,
     },
     /// A closing bracket that does not fit the one that is open.
     #[error("byte {offset}: '{}' stands where '{}' is expected", char::from(*.found), char::from(*.expected))]
@@ -116,6 +138,8 @@ pub struct Scanner {
     /// Begin of the current string in the buffer.
     string: Option<usize>,
     escaped: bool,
+    /// What the current message takes in memory beside its text.
+    parsed_bytes: usize,
     failed: Option<FramingError>,
 }
 
@@ -137,6 +161,7 @@ impl Scanner {
             depth: 0,
             string: None,
             escaped: false,
+            parsed_bytes: 0,
             failed: None,
         }
     }
@@ -162,8 +187,12 @@ impl Scanner {
                 offset: self.offset(begin),
                 newline: ends_line(&self.buffer[end..]),
                 depth: self.depth,
+                parsed_bytes: self.parsed_bytes + (end - begin),
             })),
-            Ok(None) => Ok(None),
+            Ok(None) => {
+                self.forget();
+                Ok(None)
+            }
             Err(error) => {
                 self.failed = Some(error.clone());
                 Err(error)
@@ -174,6 +203,11 @@ impl Scanner {
     /// Bytes held that belong to no message handed out yet.
     pub fn pending_bytes(&self) -> usize {
         self.buffer.len() - self.begin
+    }
+
+    /// Bytes of memory held for what has arrived.
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// Says that the stream has ended; all messages must have been taken before.
@@ -197,8 +231,8 @@ impl Scanner {
             return;
         }
         self.buffer.drain(..self.begin);
-        if self.buffer.is_empty() && self.buffer.capacity() > BUFFER_BYTES_KEPT {
-            self.buffer = Vec::new();
+        if self.buffer.capacity() > BUFFER_BYTES_KEPT && self.buffer.len() < self.buffer.capacity() / 4 {
+            self.buffer.shrink_to(2 * self.buffer.len());
         }
         self.base += self.begin as u64;
         self.scanned -= self.begin;
@@ -254,6 +288,7 @@ impl Scanner {
         self.scanned += 1;
         self.open.push(b'}');
         self.depth = 1;
+        self.parsed_bytes = OBJECT_BYTES;
         Ok(true)
     }
 
@@ -268,8 +303,15 @@ impl Scanner {
                     offset: self.offset(at),
                 });
             }
-            b'{' => self.open.push(b'}'),
-            b'[' => self.open.push(b']'),
+            b'{' => {
+                self.open.push(b'}');
+                self.count_parsed(at, OBJECT_BYTES)?;
+            }
+            b'[' => {
+                self.open.push(b']');
+                self.count_parsed(at, ARRAY_BYTES)?;
+            }
+            b',' => self.count_parsed(at, ITEM_BYTES)?,
             b'}' | b']' => self.close(at, found)?,
             _ if can_stand_outside(found) => {}
             _ => {
@@ -282,6 +324,16 @@ impl Scanner {
         self.scanned += 1;
         self.depth = self.depth.max(self.open.len());
         Ok(self.open.is_empty())
+    }
+
+    fn count_parsed(&mut self, at: usize, bytes: usize) -> Result<(), FramingError> {
+        self.parsed_bytes += bytes;
+        if self.parsed_bytes > PARSED_BYTES_MAX {
+            return Err(FramingError::TooMany {
+                offset: self.offset(at),
+            });
+        }
+        Ok(())
     }
 
     fn close(&mut self, at: usize, found: u8) -> Result<(), FramingError> {

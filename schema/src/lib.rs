@@ -27,7 +27,7 @@ pub use datum::{Datum, Elements};
 pub use embedded::{NONNET_SCHEMA, SERVER_SCHEMA};
 pub use error::{ErrorKind, OvsdbError, ParseFault};
 pub use fault::SchemaFault;
-pub use framing::{DEPTH_MAX, Frame, FramingError, MESSAGE_BYTES_MAX, Scanner};
+pub use framing::{DEPTH_MAX, Frame, FramingError, MESSAGE_BYTES_MAX, PARSED_BYTES_MAX, Scanner};
 pub use message::{
     Message, MessageError, REPLY_TAIL, ReplyError, error_reply_text, malformed_text, notification_text, reply_head,
     reply_text,

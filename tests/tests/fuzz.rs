@@ -108,7 +108,8 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
                     if let ("transact", Some([_, operations @ ..])) =
                         (method.as_str(), params.as_array().map(Vec::as_slice))
                     {
-                        transactions += &format!("{}\n", Value::from(operations));
+                        transactions += &Value::from(operations).to_string();
+                        transactions.push('\n');
                         let conditions = operations.iter().filter_map(|operation| operation.get("where"));
                         if name == "condition" {
                             seeds.extend(conditions.map(|condition| condition.to_string().into_bytes()));

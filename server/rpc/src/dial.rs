@@ -131,7 +131,8 @@ fn reason_of(end: End) -> &'static str {
         // A peer that has said it sends no more gets its replies, then the connection is closed.
         End::Flushed | End::PeerGone => "End of file",
         End::PeerSilent => "Connection timed out",
-        End::Overflowed => "the peer did not read",
+        End::Overflowed | End::Stalled => "the peer did not read",
+        End::GaveWay => "the peer sent too slowly",
         End::Aborted | End::JobFailed | End::StateGone => "closed by the server",
     }
 }

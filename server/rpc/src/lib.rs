@@ -12,6 +12,7 @@ mod dial;
 mod endpoint;
 mod http;
 mod inbound;
+mod large;
 pub mod limits;
 mod listeners;
 mod options;
@@ -25,6 +26,7 @@ mod session;
 mod status;
 mod stream;
 mod tls;
+mod unfinished;
 mod writer;
 
 pub use bind::{ListenError, SocketFile, listen_unix};

@@ -13,11 +13,27 @@ pub const LISTEN_BACKLOG: u32 = 4096;
 /// Events on their way to the state thread; beyond, all readers wait.
 pub const INBOUND_QUEUED_MAX: usize = 1024;
 
-/// Bytes of message text on their way to the state thread; beyond, readers of long messages wait. Parsed, a text grows up to 27 times.
-pub const INBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes in memory, roughly, of parsed messages on their way to the state thread; beyond, readers of long messages wait. It is that of the
+/// two largest messages ([`nonnet_schema::PARSED_BYTES_MAX`]).
+pub const INBOUND_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// Messages shorter than this are not counted in [`INBOUND_BYTES_MAX`], since [`INBOUND_QUEUED_MAX`] bounds them well enough.
-pub const INBOUND_WEIGHED_BYTES_MIN: usize = 4096;
+pub const INBOUND_WEIGHED_BYTES_MIN: usize = 32 * 1024;
+
+/// Bytes that all sessions together may hold of messages that have not arrived whole; beyond, the oldest such message ends its session.
+pub const UNFINISHED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Parts shorter than this are not counted in [`UNFINISHED_BYTES_MAX`], since the number of sessions bounds them well enough.
+pub const UNFINISHED_BYTES_MIN: usize = 4096;
+
+/// Bytes of long replies that all sessions together may hold encoded; beyond, replies wait to be encoded. A single one may be longer.
+pub const REPLIES_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+/// Replies shorter than this are not counted in [`REPLIES_BYTES_MAX`]; of others, whole units are.
+pub const REPLY_UNIT_BYTES: usize = 64 * 1024;
+
+/// How long a peer may take nothing of a long reply while others wait for the room that it takes.
+pub const REPLY_STALL: Duration = Duration::from_secs(5);
 
 /// Messages of one session read and not yet finished, waiting transactions included; beyond, its reader waits.
 pub const REQUESTS_QUEUED_MAX: usize = 1024;

@@ -75,6 +75,10 @@ pub(crate) enum End {
     PeerSilent,
     /// It had more queued than [`OUTBOX_BYTES_MAX`].
     Overflowed,
+    /// Its message was the oldest unfinished one when there was no room for more of them.
+    GaveWay,
+    /// It took nothing of a long reply while others waited for the room.
+    Stalled,
     /// The state thread or the owner of the listeners ended it at once.
     Aborted,
     /// A job panicked.

@@ -24,6 +24,7 @@ use crate::{
     outbox::{End, Outbox},
     parse::{Parsed, parse},
     stream::Stream,
+    unfinished::{self, Share},
 };
 
 /// What asks a silent peer for a sign of life; a client answers with a reply of the same id (`ovsdb-server(7)` 4.1.11).
@@ -37,6 +38,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) outbox: &'a Outbox,
     pub(crate) inbound: &'a InboundSender,
     pub(crate) scale: &'a Scale,
+    pub(crate) unfinished: Share<'a>,
     /// Bounds the parsers that run at the same time.
     pub(crate) jobs: &'a Semaphore,
     pub(crate) scanner: Scanner,
@@ -84,6 +86,12 @@ impl Reader<'_> {
             Stop::Http { is_head } => {
                 let local = self.stream.local_address();
                 self.outbox.send(refusal(self.remote, local, is_head));
+                self.outbox.close_after_flush();
+                None
+            }
+            Stop::End(End::GaveWay) => {
+                self.scanner = Scanner::new();
+                self.outbox.send(unfinished::refusal());
                 self.outbox.close_after_flush();
                 None
             }
@@ -139,15 +147,20 @@ impl Reader<'_> {
 
     /// Passes on all messages that have arrived whole.
     async fn pass_on(&mut self) -> Result<(), Stop> {
+        let mut is_new = false;
         loop {
             self.wait_for_room().await?;
             let frame = match self.scanner.next_frame() {
                 Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.unfinished.hold(self.scanner.held_bytes(), is_new);
+                    return Ok(());
+                }
                 Err(error) => return Err(Stop::Malformed(error.to_string())),
             };
+            is_new = true;
             let newline = frame.newline;
-            let weight = self.scale.weigh(frame.text.len()).await;
+            let weight = self.scale.weigh(frame.parsed_bytes).await;
             let message = match parse(frame, self.jobs).await {
                 Parsed::Message(message) => message,
                 Parsed::Malformed(details) => return Err(Stop::Malformed(details)),
@@ -234,6 +247,7 @@ impl Reader<'_> {
         tokio::select! {
             biased;
             readable = stream.readable() => readable.map(|()| true).map_err(|_| End::PeerGone),
+            () = self.unfinished.gives_way() => Err(End::GaveWay),
             () = silence => Ok(false),
         }
     }

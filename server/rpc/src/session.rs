@@ -16,11 +16,13 @@ use tracing::{debug, warn};
 use crate::{
     endpoint::{Endpoint, Probing},
     inbound::{Inbound, InboundSender, Scale},
+    large::LargeReplies,
     limits::{JOBS_PARALLEL_MAX, LINGER},
     outbox::{End, Outbox},
     peer::identify,
     reader::{Opening, Reader, linger},
     stream::Stream,
+    unfinished::Unfinished,
     writer::Writer,
 };
 
@@ -31,6 +33,8 @@ pub(crate) struct Common {
     inbound: InboundSender,
     next_id: AtomicU64,
     scale: Scale,
+    unfinished: Unfinished,
+    replies: LargeReplies,
     /// Bounds the encoders and the parsers that run apart from their session.
     jobs: Semaphore,
     /// The sessions that are open.
@@ -44,6 +48,8 @@ impl Common {
             stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
             scale: Scale::new(),
+            unfinished: Unfinished::default(),
+            replies: LargeReplies::new(),
             jobs: Semaphore::new(JOBS_PARALLEL_MAX),
             open: Mutex::default(),
         }
@@ -100,7 +106,7 @@ async fn run(
     outbox.end(end);
     common.open().remove(&session);
     match end {
-        End::Overflowed | End::JobFailed => warn!(session = session.0, ?end, "session closed"),
+        End::Overflowed | End::Stalled | End::JobFailed => warn!(session = session.0, ?end, "session closed"),
         _ => debug!(session = session.0, ?end, "session closed"),
     }
     // Without a state thread there is nobody to tell.
@@ -146,6 +152,7 @@ async fn exchange(
         outbox,
         inbound,
         jobs: &common.jobs,
+        replies: &common.replies,
     };
     let reader = Reader {
         session,
@@ -154,6 +161,7 @@ async fn exchange(
         outbox,
         inbound,
         scale: &common.scale,
+        unfinished: common.unfinished.share(),
         jobs: &common.jobs,
         scanner: Scanner::new(),
         opening: Opening::Held(Vec::new()),

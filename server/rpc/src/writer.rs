@@ -3,16 +3,18 @@
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, IoSlice},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use nonnet_sessions::SessionId;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tracing::{debug, error};
 
 use crate::{
     inbound::{Inbound, InboundSender},
-    limits::WRITE_SLICES_MAX,
+    large::LargeReplies,
+    limits::{REPLY_STALL, WRITE_SLICES_MAX},
     outbox::{End, Job, Outbox, Taken},
     stream::Stream,
 };
@@ -25,6 +27,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) inbound: &'a InboundSender,
     /// Bounds the jobs that run at the same time.
     pub(crate) jobs: &'a Semaphore,
+    /// Bounds what they have made.
+    pub(crate) replies: &'a LargeReplies,
 }
 
 impl Writer<'_> {
@@ -33,7 +37,7 @@ impl Writer<'_> {
         let mut batch = VecDeque::new();
         loop {
             let done = match self.outbox.take(&mut batch) {
-                Taken::Batch => self.write(&mut batch).await,
+                Taken::Batch => self.write(&mut batch, None).await,
                 Taken::Job(job) => self.encode(job, &mut batch).await,
                 Taken::Drained => self.tell_drained().await,
                 Taken::Finished => Err(End::Flushed),
@@ -49,17 +53,19 @@ impl Writer<'_> {
     }
 
     async fn encode(&self, job: Job, batch: &mut VecDeque<Bytes>) -> Result<(), End> {
-        let encoded = {
-            let _permit = self.jobs.acquire().await;
-            spawn_blocking(job).await
-        };
+        let permit = self.jobs.acquire().await;
+        let encoded = spawn_blocking(job).await;
         let pieces = encoded.map_err(|cause| {
             error!(session = self.session.0, %cause, "encoding a reply failed");
             End::JobFailed
         })?;
-        self.outbox.encoded(pieces.iter().map(Bytes::len).sum());
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        self.outbox.encoded(bytes);
         batch.extend(pieces);
-        self.write(batch).await
+        let room = self.replies.room(bytes).await;
+        drop(permit);
+        let stall = room.as_ref().map(|_| REPLY_STALL);
+        self.write(batch, stall).await
     }
 
     async fn tell_drained(&self) -> Result<(), End> {
@@ -67,8 +73,8 @@ impl Writer<'_> {
         self.inbound.send(event).await.map_err(|_| End::StateGone)
     }
 
-    /// Writes all of the batch.
-    async fn write(&self, batch: &mut VecDeque<Bytes>) -> Result<(), End> {
+    /// Writes all of the batch. A peer that takes nothing of it for as long as `stall` while others wait for its room loses its session.
+    async fn write(&self, batch: &mut VecDeque<Bytes>, stall: Option<Duration>) -> Result<(), End> {
         loop {
             while batch.front().is_some_and(Bytes::is_empty) {
                 batch.pop_front();
@@ -83,10 +89,23 @@ impl Writer<'_> {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.outbox.blocked();
-                    self.stream.writable().await.map_err(|error| self.gone(&error))?;
+                    self.writable(stall).await?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.gone(&error)),
+            }
+        }
+    }
+
+    async fn writable(&self, stall: Option<Duration>) -> Result<(), End> {
+        let Some(stall) = stall else {
+            return self.stream.writable().await.map_err(|error| self.gone(&error));
+        };
+        loop {
+            match timeout(stall, self.stream.writable()).await {
+                Ok(writable) => return writable.map_err(|error| self.gone(&error)),
+                Err(_) if self.replies.is_wanted() => return Err(End::Stalled),
+                Err(_) => {}
             }
         }
     }
