@@ -14,7 +14,7 @@ use crate::check;
 use crate::database::Database;
 use crate::entropy::Entropy;
 use crate::hook::CommitHook;
-use crate::limits::STEPS_MAX;
+use crate::limits::{SELECTED_BYTES_MAX, STEPS_MAX};
 use crate::row::Row;
 use crate::transaction::Transaction;
 
@@ -105,6 +105,10 @@ pub fn execute(database: &Database, operations: &[Value], context: &Context<'_>,
         match run.operation(json, index, operations.len()) {
             Ok(result) => results.push(result),
             Err(Stop::Failed(error)) => {
+                if run.selected_bytes > SELECTED_BYTES_MAX {
+                    // What came before is just what is too much.
+                    results.fill(OperationResult::Null);
+                }
                 results.push(OperationResult::Error(error));
                 results.resize(operations.len(), OperationResult::Null);
                 return Outcome::Failed(results);
@@ -176,7 +180,7 @@ struct Run<'a> {
     context: &'a Context<'a>,
     /// Of [`STEPS_MAX`].
     steps: u64,
-    /// Of [`SELECTED_BYTES_MAX`](crate::limits::SELECTED_BYTES_MAX).
+    /// Of [`SELECTED_BYTES_MAX`].
     selected_bytes: usize,
     comments: Vec<String>,
     durable: bool,

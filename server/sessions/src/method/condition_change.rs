@@ -10,7 +10,7 @@ use nonnet_schema::{Condition, DatabaseSchema, ErrorKind, MonitorRequest, Monito
 use nonnet_schema::{Kinds, ObjectReader};
 use serde_json::Value;
 
-use super::monitor::check_limits;
+use super::monitor::{check_clauses, check_limits};
 use super::update::update_text;
 use super::{Answer, Call, params_json};
 use crate::command::Outgoing;
@@ -67,6 +67,8 @@ impl Server {
                 set_condition(&mut requests[name.as_str()], condition);
             }
         }
+        let parsed = MonitorRequest::parse(&requests, served.database.schema(), monitor.group.1 != Notation::Update)?;
+        check_clauses(&parsed)?;
         Ok(requests)
     }
 
