@@ -124,12 +124,12 @@ impl Server {
         // An id in use is told before faults of the requests, but for the grossest.
         if let Some(session) = self.sessions.get(&call.session).filter(|_| requests.is_object()) {
             check_limits(&json::to_text(id), session.monitors.len())?;
-            check_clauses(&request)?;
             if session.monitors.iter().any(|monitor| monitor.id == *id) {
                 return Err(OvsdbError::in_json(ErrorKind::DuplicateMonitor, id));
             }
         }
         let request = MonitorRequest::parse(requests, served.database.schema(), notation != Notation::Update)?;
+        check_clauses(&request)?;
         Ok(Asked {
             database,
             id,
