@@ -269,37 +269,6 @@ fn a_monitor_prints_every_change() {
 }
 
 #[test]
-fn monitor_cond_since_works_or_is_an_unknown_method() {
-    let server = start(Kind::Nonnetd);
-    let zero = "00000000-0000-0000-0000-000000000000";
-    let mut client = server.connect().unwrap();
-    let reply = client
-        .call(
-            "monitor_cond_since",
-            &json!(["things", "m", {"t": [{"columns": ["name"]}]}, zero]),
-        )
-        .unwrap();
-    if reply["error"] == Value::Null {
-        transact(&server, &[first_row()]);
-        let arguments = [
-            "monitor-cond-since",
-            &server.remote(),
-            "things",
-            zero,
-            "[true]",
-            "t",
-            "name",
-        ];
-        Watcher::start(&server, "since", &arguments).wait_for("one");
-    } else {
-        assert_eq!(
-            reply["error"], "unknown method",
-            "clients fall back on these very words"
-        );
-    }
-}
-
-#[test]
 fn locks_are_given_stolen_and_given_back() {
     compare(|server| {
         let remote = server.remote();
