@@ -309,6 +309,45 @@ fn the_real_programs_read_what_is_written() {
     }
 }
 
+/// A role that may change one column of the rows that bear the client's name, which a tool has none of.
+const ROLES: &str = r#"{"name":"roles","tables":{
+    "RBAC_Role":{"columns":{"name":{"type":"string"},"permissions":{"type":{"key":"string",
+        "value":{"type":"uuid","refTable":"RBAC_Permission","refType":"weak"},"min":0,"max":"unlimited"}}},"isRoot":true},
+    "RBAC_Permission":{"columns":{"table":{"type":"string"},"insert_delete":{"type":"boolean"},
+        "authorization":{"type":{"key":"string","min":0,"max":"unlimited"}},
+        "update":{"type":{"key":"string","min":0,"max":"unlimited"}}},"isRoot":true},
+    "host":{"columns":{"name":{"type":"string"},"state":{"type":"string"},"owner":{"type":"string"}},"isRoot":true}}}"#;
+
+#[test]
+fn a_role_restricts_what_may_be_written() {
+    let (names, here, there) = (Names::make().unwrap(), prepare(), prepare());
+    let (ours, theirs) = (names.path("ovsdb-tool"), program::system("ovsdb-tool").unwrap());
+    let fill = r#"["roles",{"op":"insert","table":"RBAC_Permission","uuid-name":"p",
+            "row":{"table":"host","insert_delete":false,"authorization":"","update":"state"}},
+        {"op":"insert","table":"RBAC_Role","row":{"name":"agent","permissions":["map",[["host",["named-uuid","p"]]]]}},
+        {"op":"insert","table":"host","row":{"name":"a"}}]"#;
+    let change = r#"["roles",{"op":"update","table":"host","where":[],"row":{"state":"up"}}]"#;
+    let forbidden = r#"["roles",{"op":"update","table":"host","where":[],"row":{"owner":"me"}}]"#;
+    let insert = r#"["roles",{"op":"insert","table":"host","row":{"name":"b"}}]"#;
+    for directory in [&here, &there] {
+        fs::write(directory.path().join("roles.ovsschema"), ROLES).unwrap();
+    }
+    for words in [
+        &["create", "r.db", "roles.ovsschema"][..],
+        &["transact", "r.db", fill],
+        &["--rbac-role=agent", "transact", "r.db", change],
+        &["--rbac-role=agent", "transact", "r.db", forbidden],
+        &["--rbac-role", "agent", "query", "r.db", forbidden],
+        &["--rbac-role=agent", "transact", "r.db", insert],
+        &["--rbac-role=nosuch", "transact", "r.db", change],
+        &["transact", "r.db", insert],
+    ] {
+        let mine = said(&run(&ours, here.path(), words), words);
+        let reference = said(&run(&theirs, there.path(), words), words);
+        assert_eq!(mine, reference, "{words:?}");
+    }
+}
+
 #[test]
 fn a_query_that_writes_changes_nothing() {
     let (names, here) = (Names::make().unwrap(), prepare());
