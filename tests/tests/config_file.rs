@@ -221,6 +221,8 @@ fn orders_that_the_file_would_contradict_are_refused() {
         ["ovsdb-server/remove-db", "a"],
         ["ovsdb-server/add-remote", "ptcp:0"],
         ["ovsdb-server/remove-remote", "punix:db.sock"],
+        ["ovsdb-server/set-active-ovsdb-server", "tcp:127.0.0.1:1"],
+        ["ovsdb-server/set-sync-exclude-tables", "a:t"],
     ] {
         assert_eq!(control::refusal(&server.path("ctl"), &words).unwrap(), expected);
     }
@@ -237,6 +239,7 @@ fn a_file_excludes_what_it_would_contradict_on_the_command_line() {
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(told(&["--remote=ptcp:0"]).contains("--config-file is mutually exclusive with --remote"));
+    assert!(told(&["--sync-from=tcp:127.0.0.1:1"]).contains("--config-file is mutually exclusive with --sync-from"));
     assert!(told(&["a.db"]).contains("Databases should be specified in a config file"));
     std::fs::write(directory.path().join("config"), "[").unwrap();
     assert!(told(&[]).contains("config: no JSON: "));

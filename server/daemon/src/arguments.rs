@@ -229,6 +229,10 @@ impl Arguments {
     /// # Errors
     /// In ovsdb-server's words, where it has some.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let is_backup = self.sync_from.is_some() || self.sync_exclude_tables.is_some() || self.active;
+        if self.config_file.is_some() && is_backup {
+            bail!("--config-file is mutually exclusive with --sync-from, --sync-exclude and --active");
+        }
         if self.config_file.is_some() && !self.remotes.is_empty() {
             bail!("--config-file is mutually exclusive with --remote");
         }

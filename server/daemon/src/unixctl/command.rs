@@ -114,7 +114,16 @@ impl Order {
     pub(crate) fn changes_configuration(&self) -> bool {
         matches!(
             self,
-            Self::AddDatabase(_) | Self::AddRemote(_) | Self::RemoveDatabase(_) | Self::RemoveRemote(_)
+            Self::AddDatabase(_)
+                | Self::AddRemote(_)
+                | Self::ConnectActive
+                | Self::DisconnectActive
+                | Self::RemoveDatabase(_)
+                | Self::RemoveRemote(_)
+                | Self::SetActiveProbe(_)
+                | Self::SetActiveServer(_)
+                | Self::SetExcludedTables(_)
+                | Self::SetRelayProbe(_)
         )
     }
 
