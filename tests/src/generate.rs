@@ -4,6 +4,7 @@
 //! never generated: requests that crash `ovsdb-server`, weak references to rows that can be collected or in a pair with a strong one, more
 //! than one fault in one JSON object (its members are checked in no order), `*=` near the bounds of 64 bits.
 
+mod conversion;
 mod monitors;
 mod operations;
 mod traffic;
@@ -32,6 +33,7 @@ pub struct Choices<'a> {
 pub struct Model {
     tables: Vec<Table>,
     rows: Vec<(usize, String)>,
+    conversions: usize,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,7 @@ impl Model {
         Self {
             tables,
             rows: Vec::new(),
+            conversions: 0,
         }
     }
 
@@ -122,7 +125,7 @@ impl Model {
             .iter()
             .map(|table| (table.name.clone(), table.schema(self)))
             .collect();
-        json!({"name": DATABASE, "version": "1.0.0", "tables": tables})
+        json!({"name": DATABASE, "version": format!("1.0.{}", self.conversions), "tables": tables})
     }
 
     /// For each table, a select of all columns but `_version`.
@@ -158,7 +161,7 @@ impl Table {
                 vec![first, second]
             });
         }
-        let rows_max = choices.once_in(5).then(|| 1 + choices.below(4));
+        let rows_max = choices.once_in(8).then(|| 1 + choices.below(8));
         Self {
             name: format!("t{number}"),
             is_root: roots[number],
@@ -224,6 +227,10 @@ impl Column {
             .into_iter()
             .flatten()
             .any(|base| matches!(base, Base::Reference(..)));
+        // A default that refers to nothing fails most inserts.
+        if refers && choices.below(4) > 0 {
+            min = 0;
+        }
         Self {
             name: format!("c{number}"),
             key,

@@ -3,7 +3,7 @@
 //! After each step every client asks `list_dbs`; what came before that answer belongs to the step. Only one client acts in a step, so
 //! that the order in which a server visits its sessions does not count.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -14,9 +14,6 @@ use crate::play::Peer;
 use crate::rename::{Leniency, Order, Renamer};
 use crate::replica::Replicas;
 use crate::wire::Session;
-
-/// The lock by which a client's end is seen.
-const LOCK_OF_LEAVER: &str = "leaver";
 
 /// A server and its clients.
 pub struct Side {
@@ -32,7 +29,7 @@ pub struct Side {
 struct Control {
     session: Box<dyn Session>,
     requests: u64,
-    notifications: VecDeque<Value>,
+    notifications: Vec<Value>,
 }
 
 struct Client {
@@ -70,15 +67,18 @@ impl Side {
             index_rows_in_any_order: true,
         });
         names.keep(sent);
+        let mut control = Control {
+            session: peer.connect()?,
+            requests: 0,
+            notifications: Vec::new(),
+        };
+        // It stays where a conversion closes others.
+        control.call("set_db_change_aware", &json!([true]))?;
         Ok(Self {
             clients: (0..clients)
                 .map(|_| Ok(Client::new(peer.connect()?, schema)))
                 .collect::<Result<_>>()?,
-            control: Control {
-                session: peer.connect()?,
-                requests: 0,
-                notifications: VecDeque::new(),
-            },
+            control,
             peer,
             is_reference,
             schema: schema.clone(),
@@ -112,7 +112,11 @@ impl Side {
                     self.receive_reply(step.client, &request["id"])?;
                 }
             }
-            Deed::Reopen => self.reopen(step.client)?,
+            Deed::Reopen => {
+                self.while_leaving(&[step.client], |_| Ok(()))?;
+                self.settle(step.client)?;
+            }
+            Deed::Convert { request } => self.convert(step.client, request)?,
         }
         let was_released = waiting
             .iter()
@@ -201,18 +205,60 @@ impl Side {
         Ok(())
     }
 
-    /// Ends a client and waits until the server has seen it: a lock that it held is free then.
-    fn reopen(&mut self, number: usize) -> Result<()> {
-        let client = &mut self.clients[number];
-        let lock = json!({"id": "leaver", "method": "lock", "params": [LOCK_OF_LEAVER]});
-        client.session.send(&lock.to_string())?;
-        while client.session.receive()?["id"] != "leaver" {}
-        self.control.call("lock", &json!([LOCK_OF_LEAVER]))?;
-        let session = self.peer.connect()?;
-        *client = Client::new(session, &self.schema);
-        self.control.notification("locked")?;
-        self.control.call("unlock", &json!([LOCK_OF_LEAVER]))?;
-        self.settle(number)
+    /// Lets `act` happen, ends these clients, and waits until the server has seen it: locks that they held are free then.
+    fn while_leaving(&mut self, leavers: &[usize], act: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        for number in leavers {
+            let lock = json!([format!("leaver{number}")]);
+            let client = &mut self.clients[*number];
+            client
+                .session
+                .send(&json!({"id": "leaver", "method": "lock", "params": lock}).to_string())?;
+            while client.session.receive()?["id"] != "leaver" {}
+            self.control.call("lock", &lock)?;
+        }
+        act(self)?;
+        for number in leavers {
+            let session = self.peer.connect()?;
+            let client = &mut self.clients[*number];
+            let received = std::mem::take(&mut client.received);
+            *client = Client::new(session, &self.schema);
+            client.received = received;
+        }
+        for number in leavers {
+            let lock = json!([format!("leaver{number}")]);
+            self.control.notification(&json!("locked"), &lock)?;
+            self.control.call("unlock", &lock)?;
+        }
+        Ok(())
+    }
+
+    /// Converts the database: who is not aware is closed by the server.
+    fn convert(&mut self, actor: usize, request: &Value) -> Result<()> {
+        let clients = 0..self.clients.len();
+        let leavers: Vec<usize> = clients.filter(|&client| !self.clients[client].is_aware).collect();
+        self.schema = request["params"][1].clone();
+        self.while_leaving(&leavers, |side| {
+            side.send(actor, std::slice::from_ref(request))?;
+            side.receive_reply(actor, &request["id"])?;
+            let reply = side.clients[actor].received.last().context("just received")?;
+            ensure!(reply["result"] == json!({}), "a conversion that must succeed: {reply}");
+            for &leaver in leavers.iter().filter(|leaver| **leaver != actor) {
+                // What others left behind may or may not reach it before it is closed.
+                side.clients[leaver].session.receive_to_end()?;
+            }
+            if !side.clients[actor].is_aware {
+                side.clients[actor].session.receive_to_end()?;
+            }
+            Ok(())
+        })?;
+        for client in &mut self.clients {
+            client.replicas = Replicas::new(&self.schema);
+        }
+        self.settle(actor)?;
+        for client in &mut self.clients {
+            client.received.sort_by_key(ToString::to_string);
+        }
+        Ok(())
     }
 
     fn canonical(&mut self, actor: usize, was_released: bool) -> Value {
@@ -310,19 +356,23 @@ impl Control {
             if message["id"] == id {
                 return Ok(message["result"].clone());
             }
-            self.notifications.push_back(message);
+            self.notifications.push(message);
         }
     }
 
-    fn notification(&mut self, method: &str) -> Result<()> {
+    /// Waits for a notification; those that come first are kept.
+    fn notification(&mut self, method: &Value, params: &Value) -> Result<()> {
+        let is_it = |message: &Value| message["method"] == *method && message["params"] == *params;
+        if let Some(at) = self.notifications.iter().position(is_it) {
+            self.notifications.remove(at);
+            return Ok(());
+        }
         loop {
-            let message = match self.notifications.pop_front() {
-                Some(message) => message,
-                None => self.session.receive()?,
-            };
-            if message["method"] == method {
+            let message = self.session.receive()?;
+            if is_it(&message) {
                 return Ok(());
             }
+            self.notifications.push(message);
         }
     }
 

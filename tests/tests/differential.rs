@@ -84,6 +84,7 @@ struct Tally {
     steps: AtomicUsize,
     steps_with_updates: AtomicUsize,
     released: AtomicUsize,
+    conversions: AtomicUsize,
 }
 
 #[test]
@@ -108,11 +109,12 @@ fn random_sessions_do_the_same_on_both_servers() {
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     println!(
         "{cases} random cases did the same on both servers: {} transactions in {} steps, {} of them with updates, {} releasing a \
-         transaction that waited",
+         transaction that waited, {} conversions",
         count(&tally.transactions),
         count(&tally.steps),
         count(&tally.steps_with_updates),
         count(&tally.released),
+        count(&tally.conversions),
     );
     assert!(
         count(&tally.transactions) as u64 >= cases * TRANSACTIONS_PER_CASE_MIN,
@@ -304,7 +306,7 @@ impl Failure {
 fn messages(deed: &Deed) -> &[Value] {
     match deed {
         Deed::Send(messages) => messages,
-        Deed::Wait { request, .. } => std::slice::from_ref(request),
+        Deed::Wait { request, .. } | Deed::Convert { request } => std::slice::from_ref(request),
         Deed::Reopen => &[],
     }
 }
@@ -330,7 +332,7 @@ fn refusals(step: &Step, outcome: &Outcome) -> Vec<String> {
 fn params(deed: &mut Deed) -> &mut Value {
     match deed {
         Deed::Send(messages) => &mut messages[0]["params"],
-        Deed::Wait { request, .. } => &mut request["params"],
+        Deed::Wait { request, .. } | Deed::Convert { request } => &mut request["params"],
         Deed::Reopen => panic!("it sends nothing"),
     }
 }
@@ -394,6 +396,9 @@ impl Tally {
         self.steps.fetch_add(1, Ordering::Relaxed);
         self.steps_with_updates
             .fetch_add(usize::from(has_updates), Ordering::Relaxed);
+        let is_conversion = matches!(step.deed, Deed::Convert { .. });
+        self.conversions
+            .fetch_add(usize::from(is_conversion), Ordering::Relaxed);
         self.released
             .fetch_add(usize::from(outcome.was_released), Ordering::Relaxed);
     }

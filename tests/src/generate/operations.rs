@@ -7,6 +7,9 @@ use super::{Atom, Base, Choices, Model};
 /// Operations of a transaction.
 const OPERATIONS_MAX: usize = 6;
 
+/// Rows of a table that may well be there.
+const RECENT_ROWS: usize = 6;
+
 /// Elements of a generated set or map.
 const ELEMENTS_MAX: usize = 4;
 
@@ -15,6 +18,8 @@ const ELEMENTS_MAX: usize = 4;
 pub(super) struct Scope {
     /// The table of each operation, which is that of the row its name stands for.
     tables: Vec<usize>,
+    /// The inserts so far that have a name.
+    named: Vec<usize>,
     fault: bool,
     /// What a condition of a monitor may name. Tables of its request are checked in no order: nothing in it may be wrong.
     watched: Option<Watched>,
@@ -114,6 +119,7 @@ impl Model {
         let mut operation = json!({"op": "insert", "row": self.row(table, false, scope, choices)});
         if choices.below(4) < 3 {
             operation["uuid-name"] = json!(format!("n{number}"));
+            scope.named.push(number);
         }
         if !choices.once_in(8) {
             let uuid = if choices.once_in(10) {
@@ -272,7 +278,7 @@ impl Model {
                 .clone();
         }
         // A name and a UUID may stand for the same row: a value has references of one kind, so that all its elements differ.
-        scope.by_name = choices.below(2) == 1;
+        scope.by_name = choices.below(3) > 0;
         let mut elements: Vec<(Value, Value)> = Vec::new();
         for _ in 0..min + choices.below(max - min + 1) {
             let element = self.atom(&key, scope, choices);
@@ -321,15 +327,19 @@ impl Model {
     ///
     /// A name is used for rows of its own table only: `ovsdb-server` takes a row's own UUID for a reference to itself whatever the table.
     fn reference(&mut self, table: usize, scope: &Scope, choices: &mut Choices<'_>) -> Value {
-        let operations: Vec<usize> = (0..scope.tables.len())
-            .filter(|&number| scope.tables[number] == table)
-            .collect();
-        match self.known_uuid(table, choices) {
-            Some(uuid) if !scope.by_name => json!(["uuid", uuid]),
-            _ if scope.by_name && !operations.is_empty() && choices.below(12) < 11 => {
-                json!(["named-uuid", format!("n{}", choices.pick(&operations))])
-            }
-            _ => json!(["uuid", "ffffffff-0000-4000-8000-000000000000"]),
+        let of_table = |number: &usize| scope.tables[*number] == table;
+        let all: Vec<usize> = (0..scope.tables.len()).filter(of_table).collect();
+        let named: Vec<usize> = scope.named.iter().copied().filter(of_table).collect();
+        let names = if named.is_empty() || choices.once_in(6) {
+            all
+        } else {
+            named
+        };
+        let known = self.known_uuid(table, choices);
+        match known.filter(|_| choices.below(12) < 11) {
+            _ if scope.by_name && !names.is_empty() => json!(["named-uuid", format!("n{}", choices.pick(&names))]),
+            Some(uuid) => json!(["uuid", uuid]),
+            None => json!(["uuid", "ffffffff-0000-4000-8000-000000000000"]),
         }
     }
 
@@ -340,7 +350,14 @@ impl Model {
             .filter(|(of, _)| *of == table)
             .map(|(_, uuid)| uuid)
             .collect();
-        (!known.is_empty()).then(|| (*choices.pick(&known)).clone())
+        // Those of long ago are gone, most of them.
+        let recent = known.len().saturating_sub(RECENT_ROWS);
+        let among = if choices.below(3) > 0 {
+            &known[recent..]
+        } else {
+            &known[..]
+        };
+        (!among.is_empty()).then(|| (*choices.pick(among)).clone())
     }
 }
 

@@ -48,6 +48,11 @@ pub enum Deed {
     },
     /// It ends its connection and makes another.
     Reopen,
+    /// It sends a `convert` that succeeds.
+    Convert {
+        /// The request.
+        request: Value,
+    },
 }
 
 /// A database and what its clients have.
@@ -77,6 +82,11 @@ impl Traffic {
         }
     }
 
+    /// The selects of all that is in the database, after all steps.
+    pub fn selects(&self) -> Vec<Value> {
+        self.model.selects()
+    }
+
     /// Number of clients.
     pub fn clients(&self) -> usize {
         self.clients.len()
@@ -85,17 +95,18 @@ impl Traffic {
     /// The next step.
     pub fn step(&mut self, choices: &mut Choices<'_>) -> Step {
         let client = choices.below(self.clients.len());
-        let deed = match choices.below(48) {
-            0..=39 => {
+        let deed = match choices.below(96) {
+            0..=79 => {
                 let count = 1 + choices.below(BATCH_MAX);
                 Deed::Send((0..count).map(|_| self.request(client, choices)).collect())
             }
-            40..=43 => self.waiting(client, choices),
-            44..=46 => Deed::Send(vec![self.cancel(client, choices)]),
-            _ => {
+            80..=87 => self.waiting(client, choices),
+            88..=92 => Deed::Send(vec![self.cancel(client, choices)]),
+            93..=94 => {
                 self.clients[client] = Client::default();
                 Deed::Reopen
             }
+            _ => self.convert(choices),
         };
         Step { client, deed }
     }
@@ -120,15 +131,27 @@ impl Traffic {
         }
     }
 
+    /// A conversion, after which nobody has monitors or waits.
+    fn convert(&mut self, choices: &mut Choices<'_>) -> Deed {
+        self.model.convert(choices);
+        for client in &mut self.clients {
+            *client = Client::default();
+        }
+        let params = json!([DATABASE, self.model.schema()]);
+        let request = self.message("convert", &params, choices);
+        Deed::Convert { request }
+    }
+
     fn other_request(&mut self, choices: &mut Choices<'_>) -> Value {
         let nosuch = if choices.once_in(4) { "nosuch" } else { DATABASE };
-        let (method, params) = match choices.below(8) {
-            0 | 1 => ("set_db_change_aware", json!([choices.below(2) == 1])),
+        let (method, params) = match choices.below(9) {
+            0 | 1 => ("set_db_change_aware", json!([choices.below(3) > 0])),
             2 => ("echo", json!([1, {"a": null}, "b"])),
             3 => ("get_schema", json!([nosuch])),
             4 => ("transact", json!([nosuch])),
             5 => ("get_server_id", json!([])),
             6 => ("unlock", json!([])),
+            7 => ("convert", json!([nosuch, {"name": "nosuch", "tables": {}}])),
             _ => ("nosuch", json!([])),
         };
         self.message(method, &params, choices)
