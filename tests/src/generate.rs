@@ -1,8 +1,8 @@
 //! Random schemas, transactions and whole sessions for differential tests, made from a sequence of choices.
 //!
 //! An exhausted sequence chooses 0, and 0 is always the simplest thing. What is known to differ between servers without being wrong is
-//! never generated: requests that crash `ovsdb-server`, weak references to rows that can be collected or in a pair with a strong one, more
-//! than one fault in one JSON object (its members are checked in no order), `*=` near the bounds of 64 bits.
+//! never generated: requests that crash `ovsdb-server`, weak references to rows that can be collected, or in a pair with a strong one, or as
+//! values of a map, more than one fault in one JSON object (its members are checked in no order), `*=` near the bounds of 64 bits.
 
 mod conversion;
 mod monitors;
@@ -34,6 +34,8 @@ pub struct Model {
     tables: Vec<Table>,
     rows: Vec<(usize, String)>,
     conversions: usize,
+    /// Names given in conversions.
+    names: usize,
 }
 
 #[derive(Debug)]
@@ -115,6 +117,7 @@ impl Model {
             tables,
             rows: Vec::new(),
             conversions: 0,
+            names: 0,
         }
     }
 
@@ -201,12 +204,12 @@ impl Column {
     fn new(number: usize, roots: &[bool], may_require: &mut bool, choices: &mut Choices<'_>) -> Self {
         let key = Base::new(roots, choices);
         let mut value = choices.once_in(4).then(|| Base::new(roots, choices));
-        // Of a pair that goes with its weak reference, ovsdb-server goes on counting the strong one.
-        if let (Base::Reference(_, weak_key), Some(Base::Reference(_, weak_value))) = (&key, &mut value) {
-            *weak_value &= *weak_key;
-            if *weak_key != *weak_value {
-                value = Some(Base::Plain(Atom::Integer));
-            }
+        // Of a pair that goes with its weak key, ovsdb-server goes on counting the strong reference; of two pairs whose weak values go at
+        // once, it may keep one.
+        match (&key, &mut value) {
+            (Base::Reference(_, true), Some(Base::Reference(..))) => value = Some(Base::Plain(Atom::Integer)),
+            (_, Some(Base::Reference(_, is_weak))) => *is_weak = false,
+            _ => {}
         }
         let (mut min, max) = *choices.pick(&[
             (1, Some(1)),

@@ -67,6 +67,16 @@ pub fn without_transaction_id(message: &mut Value, request: Option<&Value>) {
     }
 }
 
+/// A division can make a zero negative in `ovsdb-server`, which holds it equal to the other zero and tells of no change.
+pub fn without_negative_zeros(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(without_negative_zeros),
+        Value::Object(members) => members.values_mut().for_each(without_negative_zeros),
+        Value::Number(number) if number.is_f64() && number.as_f64() == Some(0.0) => *value = json!(0),
+        _ => {}
+    }
+}
+
 /// The results of a transaction without what may differ: a text that changed after 3.1, whether a millisecond had passed when a `wait`
 /// gave up, which of several violations a commit error names, and (see [`with_any_row`]) which row a mutation failed on.
 pub fn comparable_results(operations: &[Value], results: &mut [Value]) {

@@ -307,6 +307,7 @@ impl Client {
     }
 
     fn receive(&mut self, mut message: Value, is_reference: bool) -> Result<()> {
+        known_difference::without_negative_zeros(&mut message);
         self.replicas.received(&message)?;
         if message.get("method").is_some() {
             known_difference::without_transaction_id(&mut message, None);
@@ -380,7 +381,8 @@ impl Control {
         let params = std::iter::once(json!(DATABASE))
             .chain(operations.iter().cloned())
             .collect();
-        let result = self.call("transact", &params)?;
+        let mut result = self.call("transact", &params)?;
+        known_difference::without_negative_zeros(&mut result);
         result.as_array().cloned().context("transact gives an array")
     }
 }

@@ -29,6 +29,9 @@ const CASES: u64 = 150;
 /// Transactions of a case on average, at least; fewer would be another test than the one that is promised.
 const TRANSACTIONS_PER_CASE_MIN: u64 = 134;
 
+/// Of so many cases `ovsdb-server` may end itself over one.
+const ENDED_SHARE: u64 = 30;
+
 /// Threads that play cases.
 const PLAYERS: u64 = 2;
 
@@ -73,8 +76,10 @@ struct Failure {
 enum FailureKind {
     /// Servers tell different things.
     Difference,
-    /// The server of that number broke a rule that needs no other server to compare with, or ended.
+    /// The server of that number broke a rule that needs no other server to compare with.
     Broken(usize),
+    /// The server of that number is gone.
+    Ended(usize),
 }
 
 /// What was played.
@@ -85,6 +90,8 @@ struct Tally {
     steps_with_updates: AtomicUsize,
     released: AtomicUsize,
     conversions: AtomicUsize,
+    /// Cases over which `ovsdb-server` ended itself.
+    ended: AtomicUsize,
 }
 
 #[test]
@@ -117,6 +124,10 @@ fn random_sessions_do_the_same_on_both_servers() {
         count(&tally.conversions),
     );
     assert!(
+        count(&tally.ended) as u64 <= 1 + cases / ENDED_SHARE,
+        "ovsdb-server ends itself too often"
+    );
+    assert!(
         count(&tally.transactions) as u64 >= cases * TRANSACTIONS_PER_CASE_MIN,
         "the cases are too short"
     );
@@ -139,6 +150,12 @@ fn play_cases(cases: u64, seed: u64, next: &AtomicU64, tally: &Tally) -> Result<
         }
         let case = Case::random(seed, number);
         if let Err(failure) = case.compare(tally) {
+            if failure.kind == FailureKind::Ended(0) {
+                // It reads beyond its memory now and then (monitors with conditions), so that it ends, or does not, by chance.
+                println!("case {number}: ovsdb-server ended itself: {:.200}", failure.text);
+                tally.ended.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             next.store(cases, Ordering::Relaxed);
             eprintln!("case {number} fails and is made smaller: {:.1000}", failure.text);
             let (case, failure) = case.reduced(failure);
@@ -293,11 +310,19 @@ impl Case {
 
 impl Failure {
     fn broken(steps: usize, side: usize, error: &anyhow::Error) -> Self {
+        let text = format!("{}: {error:#}", NAMES[side]);
+        let is_gone = ["closed the connection", "Broken pipe", "Connection refused"]
+            .iter()
+            .any(|words| text.contains(words));
         Self {
-            kind: FailureKind::Broken(side),
+            kind: if is_gone {
+                FailureKind::Ended(side)
+            } else {
+                FailureKind::Broken(side)
+            },
             steps,
             refused: BTreeSet::new(),
-            text: format!("{}: {error:#}", NAMES[side]),
+            text,
         }
     }
 }

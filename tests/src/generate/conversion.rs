@@ -30,6 +30,12 @@ impl Model {
         }
     }
 
+    /// A number for a name that nothing has had: what has the same name is converted.
+    fn new_number(&mut self) -> usize {
+        self.names += 1;
+        10 + self.names
+    }
+
     fn roots(&self) -> Vec<bool> {
         self.tables.iter().map(|table| table.is_root).collect()
     }
@@ -46,13 +52,15 @@ impl Model {
             // Of existing rows the default would refer to nothing.
             column.min = 0;
         }
-        columns.push(column);
+        self.tables[table].columns.push(column);
     }
 
     fn add_table(&mut self, choices: &mut Choices<'_>) {
         let mut roots = self.roots();
         roots.push(choices.below(2) == 0);
-        self.tables.push(Table::new(self.tables.len(), &roots, choices));
+        let mut table = Table::new(self.tables.len(), &roots, choices);
+        table.name = format!("t{}", self.new_number());
+        self.tables.push(table);
     }
 
     /// The last one, so that the others keep their numbers; the columns that refer to it go too.

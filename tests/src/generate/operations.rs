@@ -330,14 +330,16 @@ impl Model {
         let of_table = |number: &usize| scope.tables[*number] == table;
         let all: Vec<usize> = (0..scope.tables.len()).filter(of_table).collect();
         let named: Vec<usize> = scope.named.iter().copied().filter(of_table).collect();
-        let names = if named.is_empty() || choices.once_in(6) {
+        let candidates = if named.is_empty() || choices.once_in(6) {
             all
         } else {
             named
         };
         let known = self.known_uuid(table, choices);
         match known.filter(|_| choices.below(12) < 11) {
-            _ if scope.by_name && !names.is_empty() => json!(["named-uuid", format!("n{}", choices.pick(&names))]),
+            _ if scope.by_name && !candidates.is_empty() => {
+                json!(["named-uuid", format!("n{}", choices.pick(&candidates))])
+            }
             Some(uuid) => json!(["uuid", uuid]),
             None => json!(["uuid", "ffffffff-0000-4000-8000-000000000000"]),
         }
@@ -361,15 +363,13 @@ impl Model {
     }
 }
 
-/// The operations with UUIDs for all but one of the names that no insert bears. Each such name stands for a random UUID: the results of
-/// two servers cannot be told apart where several of them come in different orders.
+/// The operations with UUIDs for all but one of the names that no insert has borne before. Such a name stands for a random UUID until its
+/// insert comes, if one comes: the results of two servers cannot be told apart where several of them come in different orders.
 fn with_one_unknown_name(mut operations: Vec<Value>) -> Vec<Value> {
-    let known: Vec<Value> = operations
-        .iter()
-        .map(|operation| operation["uuid-name"].clone())
-        .collect();
+    let mut known = Vec::new();
     let mut kept = None;
     for operation in &mut operations {
+        known.push(operation["uuid-name"].clone());
         replace_unknown_names(operation, &known, &mut kept);
     }
     operations
