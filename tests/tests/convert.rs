@@ -239,3 +239,59 @@ fn ovs_vsctl_works_in_a_loop_while_its_database_is_converted() {
         .unwrap();
     assert_eq!(results[1], json!({"rows": [{"datapath_type": "netdev"}]}));
 }
+
+#[test]
+fn nonnet_checks_compares_and_converts_schemas() {
+    let mut server = Server::start(Kind::Nonnetd, &schema(&["a"])).unwrap();
+    let nonnet = program::ours("nonnet").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut all = vec!["schema"];
+        all.extend(arguments);
+        let output = program::run(&nonnet, &all, b"").unwrap();
+        let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let wide = write_schema(&server, "wide", &schema(&["a", "b"])).unwrap();
+    let broken = write_schema(
+        &server,
+        "broken",
+        &json!({"name": "d", "tables": {"t": {"columns": {"x": {"type": "text"}}}}}),
+    );
+    let (socket, file, broken) = (server.socket(), server.file(), broken.unwrap());
+    assert_eq!(run(&["check", text(&wide)]), (Some(0), String::new()));
+    let (code, said) = run(&["check", text(&broken)]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("/tables/t/columns/x/type: \"text\" is not an atomic-type"),
+        "{said}"
+    );
+    let expected = "~ database: version 1.0.0 -> 2.0.0\n+ t.b: a new column: string\n";
+    for old in [&socket, &file] {
+        assert_eq!(
+            run(&["diff", text(old), text(&wide), "--db", "d"]),
+            (Some(1), expected.to_owned())
+        );
+    }
+    let (code, said) = run(&["convert", text(&file), text(&wide)]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("name the server's socket") && said.contains("in use"),
+        "{said}"
+    );
+    let (code, said) = run(&["convert", text(&socket), text(&wide)]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("d converted from version 1.0.0 to version 2.0.0"),
+        "{said}"
+    );
+    assert_eq!(
+        run(&["diff", text(&socket), text(&wide), "--db", "d"]),
+        (Some(0), String::new())
+    );
+    server.stop().unwrap();
+    let (code, said) = run(&["convert", text(&file), text(&server.schema_path())]);
+    assert_eq!(code, Some(0), "{said}");
+    server.run().unwrap();
+    let found = server.connect().unwrap().call("get_schema", &json!(["d"])).unwrap();
+    assert_eq!(found["result"]["version"], "1.0.0");
+}

@@ -82,7 +82,51 @@ pub(crate) enum Command {
     /// Write the rows of a database file as a file that ovsdb-server and ovsdb-tool read. Needs no server.
     #[command(after_help = EXPORT_HELP)]
     Export(Export),
+    /// Check a schema, compare two, or bring a database under a new one.
+    #[command(subcommand, after_help = SCHEMA_HELP)]
+    Schema(Schema),
 }
+
+/// What is done with schemas.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Schema {
+    /// Name every fault of a schema with its place. Exit code: 0 sound, 1 faults, 2 it could not be read.
+    Check {
+        /// The schema; - for standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Show what a conversion from one schema to another would drop, add, tighten or loosen. Exit code: 0 nothing, 1 something, 2 an error.
+    Diff {
+        /// A schema, a database file, or a server: a socket's path, unix:PATH or tcp:IP:PORT.
+        #[arg(value_name = "OLD")]
+        old: String,
+        /// The same.
+        #[arg(value_name = "NEW")]
+        new: String,
+    },
+    /// Bring a database under a new schema: of a server, which then goes on with it, or in a file that no server has open.
+    Convert {
+        /// A database file, or a server: a socket's path, unix:PATH or tcp:IP:PORT.
+        #[arg(value_name = "DATABASE")]
+        target: String,
+        /// The schema; - for standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+const SCHEMA_HELP: &str = "\
+Lines of diff begin with - for what goes with its data, + for what comes, ! for what data may not fit, ~ for what allows more.
+Of a server, diff reads the schema of the database that --db names.
+A conversion keeps the UUIDs of rows; columns of the same name keep their data, which must fit the new types, indexes and references.
+It is one record of the log with all rows that it changed, and a server answers nobody while it looks at every row.
+
+Examples:
+  nonnet schema check new.ovsschema
+  nonnet schema diff /run/nonnet/nonnet.db.sock new.ovsschema
+  nonnet schema convert /run/nonnet/nonnet.db.sock new.ovsschema
+  nonnet schema convert nonnet.db new.ovsschema";
 
 const APPLY_HELP: &str = "\
 The file holds one or more JSON documents, each of one of these forms:

@@ -18,6 +18,7 @@ mod origin;
 mod output;
 mod ovsdb_tool;
 mod plan;
+mod schema_difference;
 mod server;
 mod state;
 mod time;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Schema};
 use output::Output;
 
 fn main() -> ExitCode {
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // What these two say of errors must differ from what they say of changes and faults.
     let code_on_error = match arguments.command {
-        Command::Diff(_) | Command::Verify(_) => 2,
+        Command::Diff(_) | Command::Verify(_) | Command::Schema(Schema::Check { .. } | Schema::Diff { .. }) => 2,
         _ => 1,
     };
     match run(arguments) {
@@ -70,6 +71,7 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Log(options) => command::log::run(&common, &options, output),
         Command::Verify(options) => command::verify::run(&common, &options, output),
         Command::Import(options) => command::import::run(&options, output),
+        Command::Schema(options) => runtime.block_on(command::schema::run(&common, &options, output)),
         Command::Export(options) => command::export::run(&options, output),
     }?;
     output.flush()?;

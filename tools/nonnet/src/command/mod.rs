@@ -7,6 +7,7 @@ pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod monitor;
 pub(crate) mod query;
+pub(crate) mod schema;
 pub(crate) mod transact;
 pub(crate) mod verify;
 
