@@ -69,7 +69,7 @@ pub(super) fn format(path: &Path) -> Result<Format> {
     }
 }
 
-/// As [`format`], of standalone databases alone.
+/// As [`format()`], of standalone databases alone.
 pub(super) fn standalone_format(path: &Path) -> Result<Format> {
     match format(path)? {
         Format::OvsdbCluster => {
