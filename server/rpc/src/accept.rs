@@ -5,34 +5,44 @@ use std::{io, sync::Arc};
 use nix::sys::socket::{setsockopt, sockopt::KeepAlive};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
-    sync::Semaphore,
-    time::sleep,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+    time::{sleep, timeout},
 };
 use tracing::{debug, warn};
 
 use crate::{
     bind::set_code_point,
     endpoint::Endpoint,
-    limits::{ACCEPT_FAILURES_MAX, ACCEPT_PAUSE},
-    refuse::refuse,
+    limits::{ACCEPT_FAILURES_MAX, ACCEPT_PAUSE, HANDSHAKE_TIME_MAX},
+    refuse::{refuse, refuse_unheard},
     session::{Common, serve},
     stream::Stream,
+    tls::{Loaded, TlsStream},
 };
 
 /// A socket that is listened on.
 pub(crate) enum Listener {
     Unix(UnixListener),
     Tcp(TcpListener),
+    Tls(TcpListener),
 }
 
 impl Listener {
-    /// The port, on TCP.
+    /// The port, on TCP and TLS.
     pub(crate) fn port(&self) -> Option<u16> {
         match self {
             Self::Unix(_) => None,
-            Self::Tcp(listener) => listener.local_addr().ok().map(|bound| bound.port()),
+            Self::Tcp(listener) | Self::Tls(listener) => listener.local_addr().ok().map(|bound| bound.port()),
         }
     }
+}
+
+/// A connection as it comes.
+enum Incoming {
+    Plain(Stream),
+    /// Its handshake is still to be done; the permit is its place among [`HANDSHAKES_MAX`](crate::limits::HANDSHAKES_MAX).
+    Tls(TcpStream, OwnedSemaphorePermit),
 }
 
 /// Accepts sessions until it is dropped.
@@ -49,9 +59,9 @@ impl AcceptLoop {
         let mut failures = 0;
         loop {
             match self.accept().await {
-                Ok(stream) => {
+                Ok(incoming) => {
                     failures = 0;
-                    self.admit(stream);
+                    self.admit(incoming);
                 }
                 Err(error) => {
                     failures += 1;
@@ -61,15 +71,23 @@ impl AcceptLoop {
         }
     }
 
-    async fn accept(&self) -> io::Result<Stream> {
+    async fn accept(&self) -> io::Result<Incoming> {
         match &self.listener {
-            Listener::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
-            Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                prepare(&stream, self.endpoint.options().code_point())?;
-                Ok(Stream::Tcp(stream))
+            Listener::Unix(listener) => Ok(Incoming::Plain(Stream::Unix(listener.accept().await?.0))),
+            Listener::Tcp(listener) => Ok(Incoming::Plain(Stream::Tcp(self.accept_tcp(listener).await?))),
+            Listener::Tls(listener) => {
+                let turn = Arc::clone(&self.common.handshakes).acquire_owned().await;
+                // The semaphore is never closed.
+                let turn = turn.map_err(io::Error::other)?;
+                Ok(Incoming::Tls(self.accept_tcp(listener).await?, turn))
             }
         }
+    }
+
+    async fn accept_tcp(&self, listener: &TcpListener) -> io::Result<TcpStream> {
+        let (stream, _) = listener.accept().await?;
+        prepare(&stream, self.endpoint.options().code_point())?;
+        Ok(stream)
     }
 
     /// Rests where accepting again at once would fail again at once; a single failure is most often a client that has gone (`accept(2)`).
@@ -83,17 +101,53 @@ impl AcceptLoop {
         sleep(ACCEPT_PAUSE).await;
     }
 
-    fn admit(&self, stream: Stream) {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => {
-                let (endpoint, common) = (Arc::clone(&self.endpoint), Arc::clone(&self.common));
+    fn admit(&self, incoming: Incoming) {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let (endpoint, common) = (Arc::clone(&self.endpoint), Arc::clone(&self.common));
+        match (incoming, place) {
+            (Incoming::Plain(stream), Ok(place)) => {
+                tokio::spawn(async move { serve(stream, &endpoint, &common, place).await });
+            }
+            (Incoming::Tls(stream, turn), Ok(place)) => {
                 tokio::spawn(async move {
-                    serve(stream, &endpoint, &common, place).await;
+                    let secured = secure(stream, &common).await;
+                    drop(turn);
+                    match secured {
+                        Ok(stream) => {
+                            serve(stream, &endpoint, &common, place).await;
+                        }
+                        Err(error) => endpoint.refused(&error),
+                    }
                 });
             }
-            Err(_) => refuse(&stream, self.sessions_max),
+            (Incoming::Plain(stream), Err(_)) => refuse(&stream, self.sessions_max),
+            (Incoming::Tls(..), Err(_)) => refuse_unheard(self.sessions_max),
         }
     }
+}
+
+/// Does the handshake of a client.
+async fn secure(stream: TcpStream, common: &Arc<Common>) -> Result<Stream, String> {
+    let peer = stream.peer_addr().map(|address| address.to_string());
+    let peer = peer.unwrap_or_else(|_| "a client that has gone".to_owned());
+    let handshake = async {
+        let loaded = load_tls(common).await?;
+        let accepted = TlsStream::accept(stream, &loaded).await;
+        accepted.map_err(|error| format!("TLS with {peer} failed: {error}"))
+    };
+    match timeout(HANDSHAKE_TIME_MAX, handshake).await {
+        Ok(accepted) => Ok(Stream::Tls(Box::new(accepted?))),
+        Err(_) => Err(format!("TLS with {peer} failed: it took too long")),
+    }
+}
+
+/// What TLS is made of now; files are read on another thread than that of the sessions.
+pub(crate) async fn load_tls(common: &Arc<Common>) -> Result<Arc<Loaded>, String> {
+    let keeper = Arc::clone(common);
+    let loaded = spawn_blocking(move || keeper.tls.current()).await;
+    loaded
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())
 }
 
 /// Sets on a connected socket what all our TCP sessions have.

@@ -6,7 +6,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     os::{
-        fd::{AsFd, AsRawFd},
+        fd::{AsFd, AsRawFd, RawFd},
         unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
     },
     path::{Path, PathBuf},
@@ -22,7 +22,6 @@ use tracing::debug;
 use crate::{
     limits::{LISTEN_BACKLOG, SOCKET_MODE, SOCKET_PATH_BYTES_MAX},
     options::RemoteOptions,
-    remote::Remote,
 };
 
 /// Why a remote cannot be listened on; each text names the path or address.
@@ -70,9 +69,14 @@ pub enum ListenError {
         /// Asked for.
         address: SocketAddr,
     },
-    /// A kind of remote that this server does not have yet.
-    #[error("{0}: this kind of remote is not supported by nonnetd yet")]
-    NotYet(Remote),
+    /// The process was started without such a socket.
+    #[error("pfd:{number}: file descriptor {number} is not a socket that listens ({cause})")]
+    NotInherited {
+        /// Of the file descriptor.
+        number: RawFd,
+        /// What it is instead.
+        cause: io::Error,
+    },
     /// The system refused.
     #[error("{subject}: cannot {verb}: {cause}")]
     System {

@@ -7,10 +7,10 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 use crate::{
-    accept::prepare,
+    accept::{load_tls, prepare},
     backoff::Backoff,
     bind::set_code_point,
     endpoint::Endpoint,
@@ -19,6 +19,7 @@ use crate::{
     remote::{Host, Remote},
     session::{Common, serve},
     stream::Stream,
+    tls::TlsStream,
 };
 
 /// Dials until it is dropped; a session that it has brought goes on then.
@@ -32,13 +33,24 @@ pub(crate) struct Dialler {
 impl Dialler {
     pub(crate) async fn run(self) {
         let mut backoff = Backoff::default();
+        let mut told = None;
         loop {
             self.endpoint.connecting();
             let longest = || self.endpoint.options().backoff_max();
             let wait = match self.attempt().await {
-                Ok(lasted) => backoff.after_connection(lasted, longest()),
+                Ok(lasted) => {
+                    told = None;
+                    backoff.after_connection(lasted, longest())
+                }
                 Err(error) => {
-                    debug!(remote = %self.endpoint.name, error, "dialling failed");
+                    // The same reason again and again is no news.
+                    if told.as_ref() != Some(&error) {
+                        warn!(
+                            "{}: cannot connect: {error}; it is tried again and again",
+                            self.endpoint.name
+                        );
+                        told = Some(error.clone());
+                    }
                     self.endpoint.failed(error);
                     backoff.after_failure(longest())
                 }
@@ -53,7 +65,7 @@ impl Dialler {
             .try_acquire_owned()
             .map_err(|_| "all sessions of this server are taken".to_owned())?;
         let stream = match timeout(DIAL_TIME_MAX, self.dial()).await {
-            Ok(dialled) => dialled.map_err(|error| plain(&error))?,
+            Ok(dialled) => dialled?,
             Err(_) => return Err("Connection timed out".to_owned()),
         };
         info!("{}: connected", self.endpoint.name);
@@ -69,11 +81,23 @@ impl Dialler {
         Ok(began.elapsed())
     }
 
-    async fn dial(&self) -> io::Result<Stream> {
+    async fn dial(&self) -> Result<Stream, String> {
         match &self.remote {
-            Remote::ActiveUnix(path) => dial_unix(path).await,
-            Remote::ActiveTcp(host) => Ok(Stream::Tcp(self.dial_host(host).await?)),
-            _ => Err(io::Error::from(io::ErrorKind::Unsupported)),
+            Remote::ActiveUnix(path) => dial_unix(path).await.map_err(|error| plain(&error)),
+            Remote::ActiveTcp(host) => Ok(Stream::Tcp(self.dial_host(host).await.map_err(|error| plain(&error))?)),
+            Remote::ActiveTls(host) => {
+                let loaded = load_tls(&self.common).await?;
+                let tcp = self.dial_host(host).await.map_err(|error| plain(&error))?;
+                let name = match host {
+                    Host::Address(address) => address.ip().to_string(),
+                    Host::Name { name, .. } => name.clone(),
+                };
+                let connected = TlsStream::connect(tcp, &loaded, &name).await;
+                Ok(Stream::Tls(Box::new(connected.map_err(|error| plain(&error))?)))
+            }
+            Remote::PassiveUnix(_) | Remote::PassiveTcp(_) | Remote::PassiveTls(_) | Remote::PassiveFd(_) => {
+                Err("not a remote to dial".to_owned())
+            }
         }
     }
 

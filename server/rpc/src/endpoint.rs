@@ -10,8 +10,10 @@ use std::{
 use ecow::EcoString;
 use nonnet_sessions::{Peer, SessionId};
 use tokio::{sync::watch, time::Instant};
+use tracing::warn;
 
 use crate::{
+    limits::REFUSAL_LOG_INTERVAL,
     options::RemoteOptions,
     outbox::Outbox,
     remote::Remote,
@@ -33,6 +35,9 @@ struct State {
     is_stopped: bool,
     /// Of remotes that dial.
     connection: Option<Connection>,
+    /// When a refusal was last logged, and how many were not since.
+    refusal_logged: Option<Instant>,
+    refusals_unlogged: u64,
 }
 
 struct Connection {
@@ -58,6 +63,8 @@ impl Endpoint {
             sessions: BTreeMap::new(),
             is_stopped: false,
             connection,
+            refusal_logged: None,
+            refusals_unlogged: 0,
         };
         Self {
             name: EcoString::from(remote.to_string()),
@@ -134,6 +141,25 @@ impl Endpoint {
             n_connections: state.sessions.len(),
             bound_port: None,
             sessions: state.sessions.keys().copied().collect(),
+        }
+    }
+
+    /// Logs that a client was not let in, unless another was just before.
+    pub(crate) fn refused(&self, error: &str) {
+        let mut state = self.state();
+        if state
+            .refusal_logged
+            .is_some_and(|last| last.elapsed() < REFUSAL_LOG_INTERVAL)
+        {
+            state.refusals_unlogged += 1;
+            return;
+        }
+        state.refusal_logged = Some(Instant::now());
+        let unlogged = std::mem::take(&mut state.refusals_unlogged);
+        drop(state);
+        warn!("{}: {error}", self.name);
+        if unlogged > 0 {
+            warn!("{}: {unlogged} more clients were not let in before", self.name);
         }
     }
 

@@ -1,4 +1,4 @@
-//! JSON-RPC 1.0 byte streams over unix and TCP sockets (RFC 7047 4).
+//! JSON-RPC 1.0 byte streams over unix and TCP sockets and TLS (RFC 7047 4).
 //!
 //! Takes remotes in OVS syntax; gives the thread that owns all state one channel of [`Inbound`] events, and for each session an [`Outbox`]
 //! that never makes it wait. Cutting, parsing, writing and every limit of a connection happen here.
@@ -12,6 +12,7 @@ mod dial;
 mod endpoint;
 mod http;
 mod inbound;
+mod inherit;
 mod large;
 pub mod limits;
 mod listeners;

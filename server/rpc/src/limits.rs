@@ -98,11 +98,23 @@ pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The longest such wait, unless the remote's options have another (ovsdb-server's default).
 pub const BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(8);
 
+/// TLS handshakes under way at once, over all remotes; beyond, clients wait in the kernel's backlog.
+pub const HANDSHAKES_MAX: usize = 512;
+
+/// How long the handshake of a client may take; who has nothing to say does not stay.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Refused handshakes of a remote are logged at most this often.
+pub const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes encrypted at once, and so held by a connection besides its outbox: four records of TLS.
+pub const TLS_WRITE_BYTES_MAX: usize = 64 * 1024;
+
 /// How long one attempt to dial a remote may take, its handshake included.
 pub const DIAL_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// The code point of what is sent over TCP: internetwork control, so that a congested network can still be told what to do (ovsdb-server's
-/// default).
+/// The code point of what is sent over TCP: internetwork control, so that a congested network can still be told what to do (the
+/// default of recent versions of ovsdb-server; 3.1 has 0).
 pub const DSCP_DEFAULT: u8 = 48;
 
 /// The longest path a unix socket can have, in bytes: `sun_path` less its terminating zero (`unix(7)`).

@@ -17,6 +17,7 @@ use crate::{
     dial::Dialler,
     endpoint::Endpoint,
     inbound::InboundSender,
+    inherit::inherited,
     limits::{LINGER, SESSIONS_MAX},
     options::RemoteOptions,
     remote::Remote,
@@ -64,7 +65,6 @@ pub struct Listeners {
     places: Arc<Semaphore>,
     sessions_max: u32,
     running: Vec<Running>,
-    tls: Tls,
 }
 
 struct Running {
@@ -107,7 +107,6 @@ impl Listeners {
             places: Arc::new(Semaphore::new(sessions_max as usize)),
             sessions_max,
             running: Vec::new(),
-            tls: Tls::default(),
         }
     }
 
@@ -119,21 +118,14 @@ impl Listeners {
     ///
     /// [`ListenError`] when the socket cannot be opened; nothing has changed then.
     pub fn start(&mut self, remote: Remote, options: RemoteOptions) -> Result<Listening, ListenError> {
-        if remote.is_tls() {
-            return Err(ListenError::NotYet(remote));
-        }
         let endpoint = Arc::new(Endpoint::new(&remote, options));
-        let running = if remote.is_active() {
-            self.dial(remote, endpoint)
-        } else {
-            self.listen(remote, endpoint)?
-        };
+        let running = self.run(remote, endpoint)?;
         let listening = running.listening.clone();
         self.running.push(running);
         Ok(listening)
     }
 
-    fn listen(&self, remote: Remote, endpoint: Arc<Endpoint>) -> Result<Running, ListenError> {
+    fn run(&self, remote: Remote, endpoint: Arc<Endpoint>) -> Result<Running, ListenError> {
         let options = endpoint.options();
         let (listener, file) = match &remote {
             Remote::PassiveUnix(path) => {
@@ -141,10 +133,14 @@ impl Listeners {
                 (Listener::Unix(listener), Some(file))
             }
             Remote::PassiveTcp(address) => (Listener::Tcp(listen_tcp(*address, &options)?), None),
-            _ => return Err(ListenError::NotYet(remote)),
+            Remote::PassiveTls(address) => (Listener::Tls(listen_tcp(*address, &options)?), None),
+            Remote::PassiveFd(number) => (inherited(*number)?, None),
+            Remote::ActiveUnix(_) | Remote::ActiveTcp(_) | Remote::ActiveTls(_) => {
+                return Ok(self.dial(remote, endpoint));
+            }
         };
         let port = listener.port();
-        if let (Remote::PassiveTcp(asked), Some(port)) = (&remote, port) {
+        if let (Remote::PassiveTcp(asked) | Remote::PassiveTls(asked), Some(port)) = (&remote, port) {
             log_port(*asked, port);
         }
         let loop_of = AcceptLoop {
@@ -200,7 +196,7 @@ impl Listeners {
     /// Sets what TLS is made of for all remotes, from the next connection on. Nothing is read before then; [`Tls::check`] tells whether it
     /// will do.
     pub fn set_tls(&mut self, tls: Tls) {
-        self.tls = tls;
+        self.common.tls.set(tls);
     }
 
     fn find(&self, remote: &Remote) -> Option<&Running> {

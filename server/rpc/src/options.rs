@@ -18,7 +18,7 @@ pub struct RemoteOptions {
     /// default of the remote's kind: 5 s on TCP and TLS, never on unix sockets and inherited ones.
     pub inactivity_probe: Option<Duration>,
     /// The differentiated services code point of what is sent over TCP and TLS, 0 to 63; None is 48, internetwork control, as of
-    /// ovsdb-server.
+    /// recent versions of ovsdb-server (3.1 has 0).
     pub dscp: Option<u8>,
     /// Whether its sessions only read.
     pub read_only: bool,

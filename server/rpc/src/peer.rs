@@ -6,7 +6,7 @@ use std::fs;
 
 use ecow::EcoString;
 use nonnet_sessions::{Credentials, Peer};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::stream::Stream;
 
@@ -20,18 +20,24 @@ pub fn identify_unix(stream: &UnixStream, remote: EcoString) -> Peer {
     peer
 }
 
-/// The peer of a socket accepted by the given remote.
+/// The peer of a connection brought by the given remote.
 pub(crate) fn identify(stream: &Stream, remote: EcoString) -> Peer {
     match stream {
-        Stream::Tcp(stream) => Peer {
-            remote,
-            address: stream
-                .peer_addr()
-                .map(|address| EcoString::from(address.to_string()))
-                .unwrap_or_default(),
-            ..Peer::default()
+        Stream::Tcp(stream) => identify_tcp(stream, remote),
+        Stream::Tls(stream) => Peer {
+            certificate_name: stream.peer_name(),
+            ..identify_tcp(stream.tcp(), remote)
         },
         Stream::Unix(stream) => identify_unix(stream, remote),
+    }
+}
+
+fn identify_tcp(stream: &TcpStream, remote: EcoString) -> Peer {
+    let address = stream.peer_addr().map(|address| EcoString::from(address.to_string()));
+    Peer {
+        remote,
+        address: address.unwrap_or_default(),
+        ..Peer::default()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::stream::Stream;
 
 /// Tells a connection that there is no place for it; it is closed by being dropped.
 pub(crate) fn refuse(stream: &Stream, sessions_max: u32) {
-    warn!(sessions_max, "a connection was refused: all sessions are taken");
+    refuse_unheard(sessions_max);
     let mut line = refusal(sessions_max).into_bytes();
     line.push(b'\n');
     // The buffer of a fresh socket takes it whole; a peer that is gone already needs no answer. Tokio would want to be asked first whether
@@ -21,6 +21,11 @@ pub(crate) fn refuse(stream: &Stream, sessions_max: u32) {
         MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
     );
     let _ = stream.end_output();
+}
+
+/// As [`refuse`], where TLS would have to be spoken first: the connection is only closed, by being dropped.
+pub(crate) fn refuse_unheard(sessions_max: u32) {
+    warn!(sessions_max, "a connection was refused: all sessions are taken");
 }
 
 fn refusal(sessions_max: u32) -> String {

@@ -17,11 +17,12 @@ use crate::{
     endpoint::{Endpoint, Probing},
     inbound::{Inbound, InboundSender, Scale},
     large::LargeReplies,
-    limits::{JOBS_PARALLEL_MAX, LINGER},
+    limits::{HANDSHAKES_MAX, JOBS_PARALLEL_MAX, LINGER},
     outbox::{End, Outbox},
     peer::identify,
     reader::{Opening, Reader, linger},
     stream::Stream,
+    tls::TlsKeeper,
     unfinished::Unfinished,
     writer::Writer,
 };
@@ -30,6 +31,9 @@ use crate::{
 pub(crate) struct Common {
     /// Set once no session comes any more.
     pub(crate) stopping: AtomicBool,
+    pub(crate) tls: TlsKeeper,
+    /// Bounds the handshakes of clients.
+    pub(crate) handshakes: Arc<Semaphore>,
     inbound: InboundSender,
     next_id: AtomicU64,
     scale: Scale,
@@ -46,6 +50,8 @@ impl Common {
         Self {
             inbound,
             stopping: AtomicBool::new(false),
+            tls: TlsKeeper::default(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             next_id: AtomicU64::new(1),
             scale: Scale::new(),
             unfinished: Unfinished::default(),

@@ -12,11 +12,14 @@ use nix::{
 };
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::tls::TlsStream;
+
 /// A connected socket.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -25,6 +28,7 @@ impl Stream {
         match self {
             Self::Unix(stream) => stream.readable().await,
             Self::Tcp(stream) => stream.readable().await,
+            Self::Tls(stream) => stream.readable().await,
         }
     }
 
@@ -33,6 +37,7 @@ impl Stream {
         match self {
             Self::Unix(stream) => stream.writable().await,
             Self::Tcp(stream) => stream.writable().await,
+            Self::Tls(stream) => stream.writable().await,
         }
     }
 
@@ -41,19 +46,24 @@ impl Stream {
         match self {
             Self::Unix(stream) => stream.try_read(buffer),
             Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Tls(stream) => stream.try_read(buffer),
         }
     }
 
-    /// Writes what the kernel takes.
+    /// Writes what the kernel takes. After `WouldBlock` the next call must begin with the same bytes.
     pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.try_write_vectored(slices),
             Self::Tcp(stream) => stream.try_write_vectored(slices),
+            Self::Tls(stream) => stream.try_write(slices),
         }
     }
 
     /// Tells the peer that nothing more will come; it may go on sending.
     pub(crate) fn end_output(&self) -> io::Result<()> {
+        if let Self::Tls(stream) = self {
+            stream.end_output();
+        }
         shutdown(self.as_fd().as_raw_fd(), Shutdown::Write).map_err(io::Error::from)
     }
 
@@ -66,11 +76,12 @@ impl Stream {
         }
     }
 
-    /// Our own end's address, on TCP.
+    /// Our own end's address, on TCP and TLS.
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Unix(_) => None,
             Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Tls(stream) => stream.tcp().local_addr().ok(),
         }
     }
 }
@@ -80,6 +91,7 @@ impl AsFd for Stream {
         match self {
             Self::Unix(stream) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.tcp().as_fd(),
         }
     }
 }

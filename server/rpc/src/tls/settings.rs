@@ -1,8 +1,8 @@
 //! What TLS of this process is made of. No secret is in here: only the names of files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::tls::error::TlsError;
+use crate::tls::{error::TlsError, load::load};
 
 /// Keys, certificates and what of TLS may be used, for all `pssl:` and `ssl:` remotes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,11 +37,21 @@ pub enum CaCert {
 }
 
 impl Tls {
-    /// Reads all files, and tells what is missing or wrong.
+    /// Reads all files, and tells what is missing or wrong. A file of `--bootstrap-ca-cert` that does not exist is neither.
     ///
     /// # Errors
     /// [`TlsError`], which names the option and the file.
     pub fn check(&self) -> Result<(), TlsError> {
-        Ok(())
+        load(self).map(|_| ())
+    }
+
+    /// All files named.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let ca_cert = match &self.ca_cert {
+            Some(CaCert::File(path) | CaCert::Bootstrap(path)) => Some(path),
+            Some(CaCert::None) | None => None,
+        };
+        let others = [&self.private_key, &self.certificate, &self.peer_ca_cert];
+        others.into_iter().flatten().chain(ca_cert).map(PathBuf::as_path)
     }
 }

@@ -9,4 +9,7 @@ mod fixture;
 mod http;
 mod limits;
 mod messages;
+mod options;
+mod pki;
 mod tcp;
+mod tls;
