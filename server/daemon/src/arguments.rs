@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use nix::unistd::Group;
 use nonnet_gateway::{Access, Address};
 
 use crate::program::Program;
 use crate::roster::resolved;
 use crate::source::{Exclusion, SourceRemote};
 use crate::supervise::Kept;
+use crate::tls_arguments::TlsArguments;
 
 #[allow(clippy::doc_markdown, reason = "these comments are the help text")]
 /// The state database for host and container networking.
@@ -37,9 +39,18 @@ pub(crate) struct Arguments {
     #[arg(
         long = "remote",
         value_name = "REMOTE",
-        help = "Where to listen: punix:PATH or ptcp:[PORT][:IP]; may be given many times [default: punix:DATABASE.sock]"
+        help = "Where to listen: punix:PATH, ptcp:[PORT][:IP], pssl:[PORT][:IP] or pfd:FD; whom to dial: unix:PATH, tcp:HOST[:PORT] or \
+                ssl:HOST[:PORT]; or db:DATABASE,TABLE,COLUMN, which lists such; may be given many times [default: punix:DATABASE.sock]"
     )]
     pub(crate) remotes: Vec<String>,
+
+    /// The mode of the sockets of punix: remotes, in octal; without it 660.
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub(crate) socket_mode: Option<u32>,
+
+    /// The group of the sockets of punix: remotes, by name or number.
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
+    pub(crate) socket_group: Option<u32>,
 
     /// The schema of a database that is made; without it, that of OpNonNet.
     #[arg(long, value_name = "FILE")]
@@ -163,6 +174,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     pub(crate) only_named: OvsdbServerOnly,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsArguments,
 }
 
 /// Where `--unixctl` without a name puts the socket.
@@ -290,6 +304,7 @@ impl Arguments {
         place(&mut self.log_file, &here);
         place(&mut self.config_file, &here);
         if self.changes_directory() {
+            self.tls.settle(&here);
             for database in self.databases.iter_mut().filter(|database| !is_relay(database)) {
                 *database = here.join(&*database);
             }
@@ -405,4 +420,22 @@ fn end_as_ovsdb_server(error: &clap::Error) -> ! {
     };
     eprintln!("{}: {words}", Program::OvsdbServer.name());
     std::process::exit(1)
+}
+
+/// Reads the permission bits of a file.
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "a mode has three octal digits, as 660".to_owned())
+}
+
+/// Finds the number of a group.
+fn parse_group(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    match Group::from_name(text) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err("there is no such group".to_owned()),
+        Err(cause) => Err(cause.to_string()),
+    }
 }

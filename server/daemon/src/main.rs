@@ -24,6 +24,7 @@ mod source;
 mod state;
 mod storage;
 mod supervise;
+mod tls_arguments;
 mod transaction_log;
 mod unixctl;
 mod user;
@@ -286,9 +287,13 @@ async fn serve(
     let (state_orders, orders) = mpsc::channel(STATE_ORDERS_QUEUED_MAX);
     let here = std::env::current_dir()?;
     let sockets = arguments.program.socket_directory(&here);
+    let mut remotes = Remotes::new(Listeners::new(inbound_sender), sockets);
+    remotes.socket_mode = arguments.socket_mode;
+    remotes.socket_group = arguments.socket_group;
     let mut operator = Operator {
         program: arguments.program,
-        remotes: Remotes::new(Listeners::new(inbound_sender), sockets),
+        remotes,
+        tls: arguments.tls.clone(),
         column_errors: Vec::new(),
         config_file: arguments.config_file.clone(),
         directory: here,

@@ -57,6 +57,9 @@ pub(crate) struct Remotes {
     failed: BTreeMap<String, String>,
     /// Where relative paths of sockets begin.
     directory: PathBuf,
+    /// What the files of sockets have, where not the default.
+    pub(crate) socket_mode: Option<u32>,
+    pub(crate) socket_group: Option<u32>,
 }
 
 impl Remotes {
@@ -69,6 +72,8 @@ impl Remotes {
             running: BTreeMap::new(),
             failed: BTreeMap::new(),
             directory,
+            socket_mode: None,
+            socket_group: None,
         }
     }
 
@@ -164,6 +169,11 @@ impl Remotes {
         statuses
     }
 
+    /// Whether some remote that runs speaks TLS.
+    pub(crate) fn need_tls(&self) -> bool {
+        self.running.values().any(|(remote, _)| remote.is_tls())
+    }
+
     /// Whether some remote is to be tried again.
     pub(crate) fn has_failed(&self) -> bool {
         !self.failed.is_empty()
@@ -171,7 +181,12 @@ impl Remotes {
 
     fn start(&mut self, target: &str, options: RemoteOptions) -> Result<(), StartError> {
         let remote = self.settle(target.parse()?);
-        self.listeners.start(remote.clone(), options.clone())?;
+        let with_file = RemoteOptions {
+            mode: self.socket_mode,
+            group: self.socket_group,
+            ..options.clone()
+        };
+        self.listeners.start(remote.clone(), with_file)?;
         self.running.insert(target.to_owned(), (remote, options));
         Ok(())
     }

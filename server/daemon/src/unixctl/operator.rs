@@ -23,6 +23,7 @@ use crate::roster::StateOrder;
 use crate::source::RelayArgument;
 use crate::state::State;
 use crate::supervise::Saved;
+use crate::tls_arguments::TlsArguments;
 use crate::unixctl::{Answer, Asked, Order, command};
 
 /// What is left to do after an order.
@@ -36,6 +37,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Operator {
     pub(crate) program: Program,
     pub(crate) remotes: Remotes,
+    pub(crate) tls: TlsArguments,
     /// Columns that do not exist, as they were told of last.
     pub(crate) column_errors: Vec<ColumnError>,
     /// Where remotes and databases come from, instead of the command line and orders.
@@ -145,7 +147,15 @@ impl Operator {
             self.remotes.add(&name, options)?;
         }
         self.keep_remotes();
+        for column in self.tls.columns()? {
+            column.find(&state.server)?;
+        }
         let contents = state.followed.read(self.columns(), &state.server);
+        let tls = self.tls.settings(&contents.files);
+        // What rows are to say may be said later.
+        if self.tls.columns()?.is_empty() && self.remotes.need_tls() {
+            tls.check()?;
+        }
         self.apply(contents);
         Ok(state)
     }
@@ -179,7 +189,8 @@ impl Operator {
     fn columns(&self) -> Columns {
         Columns {
             remotes: self.remotes.columns(),
-            files: Vec::new(),
+            // Texts that are wrong were refused at the start.
+            files: self.tls.columns().unwrap_or_default(),
         }
     }
 
@@ -191,6 +202,7 @@ impl Operator {
             }
             self.column_errors = contents.errors;
         }
+        self.remotes.listeners.set_tls(self.tls.settings(&contents.files));
         self.remotes.apply(contents.remotes);
     }
 
