@@ -14,6 +14,7 @@ pub mod names;
 pub mod netns;
 pub mod open_vswitch;
 pub mod ovn;
+pub mod pki;
 pub mod play;
 pub mod program;
 pub mod record;
