@@ -8,6 +8,7 @@ pub mod control;
 pub mod fuzz;
 pub mod generate;
 pub mod host;
+pub mod host_directories;
 pub mod in_process;
 pub mod known_difference;
 pub mod names;

@@ -1,85 +1,25 @@
 //! Our server called as `ovsdb-server`: that program's command line, files and words, for scripts that look for it on PATH.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use nonnet_tests::names::Names;
+use nonnet_tests::host_directories::HostDirectories;
 use nonnet_tests::program;
-use tempfile::TempDir;
 
 const SCHEMA: &str =
     r#"{"name":"ordinals","version":"5.1.3","tables":{"ordinals":{"columns":{"number":{"type":"integer"}}}}}"#;
 
-/// A host's directories, and the programs that serve from them: with our names or Debian's.
-struct Host {
-    directory: TempDir,
-    names: Option<Names>,
+fn with_schema(host: HostDirectories) -> HostDirectories {
+    fs::write(host.path("s.ovsschema"), SCHEMA).unwrap();
+    host
 }
 
-impl Host {
-    fn new(names: Option<Names>) -> Self {
-        let directory = tempfile::Builder::new().prefix("nonnet-host-").tempdir().unwrap();
-        for name in ["run", "db", "log"] {
-            fs::create_dir(directory.path().join(name)).unwrap();
-        }
-        fs::write(directory.path().join("s.ovsschema"), SCHEMA).unwrap();
-        Self { directory, names }
-    }
-
-    fn ours() -> Self {
-        Self::new(Some(Names::make().unwrap()))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Runs a program as a script would: by its name alone.
-    fn run(&self, name: &str, words: &[&str]) -> Output {
-        let mut command = Command::new("env");
-        if let Some(names) = &self.names {
-            command.env("PATH", names.search_path());
-        }
-        command.env("OVS_RUNDIR", self.path("run"));
-        command
-            .env("OVS_DBDIR", self.path("db"))
-            .env("OVS_LOGDIR", self.path("log"));
-        command.arg(name).args(words).current_dir(self.directory.path());
-        program::run_command(&mut command, b"").unwrap()
-    }
-
-    /// Runs what must succeed; gives its standard output.
-    fn succeed(&self, name: &str, words: &[&str]) -> String {
-        let output = self.run(name, words);
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{name} {words:?}: {stderr}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn files(&self, name: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.path(name)).unwrap();
-        let mut names: Vec<String> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort_unstable();
-        names
-    }
+fn ours() -> HostDirectories {
+    with_schema(HostDirectories::ours().unwrap())
 }
 
-/// Servers in the background are ended with the test, whatever becomes of it.
-impl Drop for Host {
-    fn drop(&mut self) {
-        for file in fs::read_dir(self.path("run")).into_iter().flatten().flatten() {
-            let text = fs::read_to_string(file.path()).unwrap_or_default();
-            let is_pid_file = Path::new(&file.file_name()).extension().is_some_and(|end| end == "pid");
-            if let Some(pid) = text.trim().parse().ok().filter(|_| is_pid_file) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-        }
-    }
+fn theirs() -> HostDirectories {
+    with_schema(HostDirectories::theirs().unwrap())
 }
 
 const DETACHED: [&str; 5] = [
@@ -92,7 +32,7 @@ const DETACHED: [&str; 5] = [
 
 #[test]
 fn everything_has_the_place_that_ovsdb_server_gives_it() {
-    let listings = [Host::new(None), Host::ours()].map(|host| {
+    let listings = [theirs(), ours()].map(|host| {
         host.succeed("ovsdb-tool", &["create", "db/conf.db", "s.ovsschema"]);
         host.succeed("ovsdb-server", &DETACHED);
         let pid = fs::read_to_string(host.path("run/ovsdb-server.pid")).unwrap();
@@ -118,7 +58,7 @@ fn everything_has_the_place_that_ovsdb_server_gives_it() {
 
 #[test]
 fn a_file_of_ovsdb_server_is_served_and_both_tools_know_it_afterwards() {
-    let host = Host::ours();
+    let host = ours();
     host.succeed("ovsdb-tool", &["create", "db/conf.db", "s.ovsschema"]);
     for number in 1..=2 {
         let insert = format!(r#"["ordinals",{{"op":"insert","table":"ordinals","row":{{"number":{number}}}}}]"#);
@@ -152,7 +92,7 @@ fn a_file_of_ovsdb_server_is_served_and_both_tools_know_it_afterwards() {
 
 #[test]
 fn what_is_wrong_is_said_in_the_words_of_ovsdb_server_and_nothing_is_made() {
-    let (ours, theirs) = (Host::ours(), Host::new(None));
+    let (ours, theirs) = (ours(), theirs());
     for host in [&ours, &theirs] {
         fs::write(host.path("empty.db"), "").unwrap();
     }
@@ -168,7 +108,7 @@ fn what_is_wrong_is_said_in_the_words_of_ovsdb_server_and_nothing_is_made() {
         let told = [&ours, &theirs].map(|host| {
             let output = host.run("ovsdb-server", words);
             let stderr = String::from_utf8(output.stderr).unwrap();
-            let here = format!("{}/", host.directory.path().display());
+            let here = host.path("").display().to_string();
             // Beside them both log.
             let words = stderr.lines().rfind(|line| line.starts_with("ovsdb-server: "));
             let words = words.map(|line| line.replace(&here, ""));
@@ -182,7 +122,7 @@ fn what_is_wrong_is_said_in_the_words_of_ovsdb_server_and_nothing_is_made() {
 
 #[test]
 fn the_version_is_where_scripts_look_for_it() {
-    let host = Host::ours();
+    let host = ours();
     for name in ["ovsdb-server", "ovsdb-tool"] {
         for option in ["-V", "--version"] {
             let version = host.succeed(name, &[option]);
@@ -195,7 +135,7 @@ fn the_version_is_where_scripts_look_for_it() {
 
 #[test]
 fn a_script_learns_the_port_that_the_kernel_chose() {
-    let host = Host::ours();
+    let host = ours();
     host.succeed("ovsdb-tool", &["-v", "create", "db/conf.db", "s.ovsschema"]);
     let output = host.run(
         "ovsdb-server",
@@ -222,7 +162,7 @@ fn a_script_learns_the_port_that_the_kernel_chose() {
 
 #[test]
 fn the_user_is_changed_before_anything_is_made() {
-    let host = Host::ours();
+    let host = ours();
     host.succeed("ovsdb-tool", &["create", "db/conf.db", "s.ovsschema"]);
     host.succeed("chown", &["-R", "nobody", "."]);
     let refused = host.run("ovsdb-server", &["--user=nosuch", "--detach"]);
