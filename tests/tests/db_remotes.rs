@@ -4,9 +4,10 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use nonnet_tests::pki::Pki;
 use nonnet_tests::program::{self, POLL_INTERVAL};
 use nonnet_tests::server::{Kind, Server};
 use nonnet_tests::{case, control};
@@ -282,4 +283,111 @@ fn a_column_that_does_not_exist_ends_the_start() {
         let expected = "\"db:things,t,nosuch\": table \"t\" has no column \"nosuch\"";
         assert!(error.to_string().contains(expected), "{kind:?}: {error:#}");
     }
+}
+
+/// Open vSwitch's own start script, in directories of its own, where `ovsdb-server` is a link to our server.
+struct Script(tempfile::TempDir);
+
+impl Script {
+    fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("nonnet-test-").tempdir().unwrap();
+        for name in ["bin", "run", "log", "etc"] {
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let link = directory.path().join("bin/ovsdb-server");
+        std::os::unix::fs::symlink(program::ours("nonnetd").unwrap(), link).unwrap();
+        Self(directory)
+    }
+
+    /// Runs a program as the script's environment has it; it must succeed. Gives what it printed.
+    #[track_caller]
+    fn run(&self, program: &str, words: &[&str]) -> String {
+        let path = |name: &str| self.0.path().join(name);
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .env(
+                "PATH",
+                format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", path("bin").display()),
+            )
+            .env("OVS_RUNDIR", path("run"))
+            .env("OVS_LOGDIR", path("log"))
+            .env("OVS_DBDIR", path("etc"))
+            .env("OVS_SYSCONFDIR", path("etc"));
+        let output = program::run_command(&mut command, b"").unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {words:?}: {printed}");
+        printed
+    }
+
+    fn ctl(&self, words: &[&str]) -> String {
+        self.run("/usr/share/openvswitch/scripts/ovs-ctl", words)
+    }
+
+    fn vsctl(&self, words: &[&str]) -> String {
+        let mut all = vec!["--no-wait"];
+        all.extend_from_slice(words);
+        self.run("/usr/bin/ovs-vsctl", &all).trim().trim_matches('"').to_owned()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.0.path().join("log/ovsdb-server.log")).unwrap()
+    }
+
+    /// The port of the manager.
+    fn port(&self) -> String {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let port = self.vsctl(&["get", "Manager", ".", "status:bound_port"]);
+            if port.parse::<u16>().is_ok() {
+                return port;
+            }
+            assert!(Instant::now() < deadline, "{port}: {}", self.log());
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let read = |name: &str| std::fs::read_to_string(self.0.path().join("run").join(name)).unwrap_or_default();
+        if let Ok(pid) = read("ovsdb-server.pid").trim().parse() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+#[test]
+fn the_start_script_of_open_vswitch_starts_it_and_its_rows_name_the_files_of_tls() {
+    let script = Script::new();
+    script.ctl(&["--no-ovs-vswitchd", "--system-id=random", "start"]);
+    script.vsctl(&["set-manager", "ptcp:0:127.0.0.1"]);
+    let remote = format!("tcp:127.0.0.1:{}", script.port());
+    assert_eq!(
+        script.run("/usr/bin/ovsdb-client", &["list-dbs", &remote]),
+        "Open_vSwitch\n_Server\n"
+    );
+    let pki = Pki::new().unwrap();
+    let shown = |path: PathBuf| path.to_str().unwrap().to_owned();
+    let (server, client) = (pki.certify("server").unwrap(), pki.certify("client").unwrap());
+    script.vsctl(&[
+        "set-ssl",
+        &shown(server.private_key),
+        &shown(server.certificate),
+        &shown(pki.authority()),
+    ]);
+    script.vsctl(&["set-manager", "pssl:0:127.0.0.1"]);
+    let remote = format!("ssl:127.0.0.1:{}", script.port());
+    let options = client.options(&pki.authority());
+    let mut words: Vec<&str> = options.iter().map(String::as_str).collect();
+    words.extend(["list-dbs", &remote]);
+    assert_eq!(script.run("/usr/bin/ovsdb-client", &words), "Open_vSwitch\n_Server\n");
+    script.ctl(&["--no-ovs-vswitchd", "stop"]);
+    assert!(!script.0.path().join("run/ovsdb-server.pid").exists());
+    let log = script.log();
+    let complaints: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("|ERR|") || line.contains("|WARN|"))
+        .collect();
+    assert_eq!(complaints, Vec::<&str>::new());
 }
