@@ -80,7 +80,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         value_name = "REMOTE",
-        help = "Starts as a backup of the server at unix:PATH or tcp:IP:PORT: its rows are followed, clients only read, and nothing is done in the kernel until ovs-appctl makes it active"
+        help = "Starts as a backup of the server at unix:PATH, tcp:IP:PORT or ssl:HOST:PORT: its rows are followed, clients only read, and nothing is done in the kernel until ovs-appctl makes it active"
     )]
     pub(crate) sync_from: Option<String>,
 

@@ -38,7 +38,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use nonnet_engine::Entropy;
 use nonnet_gateway::Gateway;
-use nonnet_rpc::{Listeners, RemoteOptions, inbound_channel};
+use nonnet_rpc::{Listeners, RemoteOptions, TlsDialler, inbound_channel};
 use nonnet_sessions::{Event, Server};
 use nonnet_store::{Durability, OpenError};
 use tokio::process::{Child, Command};
@@ -280,14 +280,19 @@ async fn serve(
     } = start;
     let databases = loaded.to_string();
     let rows_changed = Arc::new(Notify::new());
+    let listeners = Listeners::new(inbound_sender);
+    let surroundings = Surroundings {
+        rows_changed: Arc::clone(&rows_changed),
+        tls: listeners.tls_dialler(),
+    };
     let (mut state, completions, past, source_events) =
-        start_state(arguments, clock, loaded, server, entropy, &rows_changed)?;
+        start_state(arguments, clock, loaded, server, entropy, surroundings)?;
     state.roster.saved.clone_from(&saved);
     state.keep_databases();
     let (state_orders, orders) = mpsc::channel(STATE_ORDERS_QUEUED_MAX);
     let here = std::env::current_dir()?;
     let sockets = arguments.program.socket_directory(&here);
-    let mut remotes = Remotes::new(Listeners::new(inbound_sender), sockets);
+    let mut remotes = Remotes::new(listeners, sockets);
     remotes.socket_mode = arguments.socket_mode;
     remotes.socket_group = arguments.socket_group;
     let mut operator = Operator {
@@ -463,6 +468,14 @@ type StartedState = (
     mpsc::Receiver<SourceEvent>,
 );
 
+/// What the state shares with those who bring sessions.
+struct Surroundings {
+    /// Woken when rows change that remotes or files are read from.
+    rows_changed: Arc<Notify>,
+    /// For sources.
+    tls: TlsDialler,
+}
+
 /// Puts the databases under the server, starts their writers and the network controller.
 fn start_state(
     arguments: &Arguments,
@@ -470,7 +483,7 @@ fn start_state(
     loaded: Databases,
     mut server: Server,
     mut entropy: Entropy,
-    rows_changed: &Arc<Notify>,
+    surroundings: Surroundings,
 ) -> anyhow::Result<StartedState> {
     let durability = match arguments.durability {
         DurabilityArgument::EveryCommit => Durability::EveryCommit,
@@ -492,7 +505,7 @@ fn start_state(
         places.insert(name, place);
     }
     let (source_sender, source_events) = source_channel();
-    let mut relays = Relays::new(source_sender.clone());
+    let mut relays = Relays::new(surroundings.tls.clone(), source_sender.clone());
     for relay in loaded.relays {
         server.add_relay(&relay.database, clock.now())?;
         relays.start(relay);
@@ -524,9 +537,9 @@ fn start_state(
         sessions,
         past_reads,
         relays,
-        replication: Replication::new(remote, exclusion, source_sender),
+        replication: Replication::new(remote, exclusion, surroundings.tls, source_sender),
         transaction_log: TransactionLog::new(),
-        followed: Followed::new(Arc::clone(rows_changed)),
+        followed: Followed::new(surroundings.rows_changed),
         fresh,
     };
     state.carry_out(started.commands);

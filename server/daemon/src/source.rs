@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use ecow::EcoString;
+use nonnet_rpc::TlsDialler;
 use nonnet_sessions::SourceNews;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -55,6 +56,7 @@ pub(crate) fn source_channel() -> (mpsc::Sender<SourceEvent>, mpsc::Receiver<Sou
 /// The sources of all relayed databases.
 pub(crate) struct Relays {
     links: HashMap<EcoString, RelayLink>,
+    tls: TlsDialler,
     events: mpsc::Sender<SourceEvent>,
     probe: watch::Sender<Duration>,
 }
@@ -63,6 +65,7 @@ pub(crate) struct Relays {
 struct RelayLink {
     /// As on the command line.
     argument: String,
+    needs_tls: bool,
     /// As many wait as transactions are forwarded, which the sessions limit.
     orders: mpsc::UnboundedSender<Order>,
     task: AbortHandle,
@@ -76,9 +79,10 @@ impl Drop for RelayLink {
 
 impl Relays {
     /// No sources yet.
-    pub(crate) fn new(events: mpsc::Sender<SourceEvent>) -> Self {
+    pub(crate) fn new(tls: TlsDialler, events: mpsc::Sender<SourceEvent>) -> Self {
         Self {
             links: HashMap::new(),
+            tls,
             events,
             probe: watch::Sender::new(RELAY_PROBE_INTERVAL),
         }
@@ -88,15 +92,27 @@ impl Relays {
     pub(crate) fn start(&mut self, relay: RelayArgument) {
         let (orders, receiver) = mpsc::unbounded_channel();
         let (database, argument) = (relay.database.clone(), relay.to_argument());
-        let task = RelayTask::new(relay, receiver, self.events.clone(), self.probe.subscribe());
+        let needs_tls = relay.remotes.iter().any(SourceRemote::is_tls);
+        let (tls, events) = (self.tls.clone(), self.events.clone());
+        let task = RelayTask::new(relay, tls, receiver, events, self.probe.subscribe());
         let task = tokio::spawn(task.run()).abort_handle();
-        let link = RelayLink { argument, orders, task };
+        let link = RelayLink {
+            argument,
+            needs_tls,
+            orders,
+            task,
+        };
         self.links.insert(database, link);
     }
 
     /// The databases that are relayed, each with its argument on the command line.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = (&EcoString, &String)> {
         self.links.iter().map(|(database, link)| (database, &link.argument))
+    }
+
+    /// Whether a source is reached with TLS.
+    pub(crate) fn need_tls(&self) -> bool {
+        self.links.values().any(|link| link.needs_tls)
     }
 
     /// Whether a database is relayed.

@@ -15,7 +15,7 @@ const NO_AUTHORITY: &str = "none";
 
 /// What the command line says about TLS.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "TLS, for pssl: and ssl: remotes")]
+#[command(next_help_heading = "TLS, for pssl: and ssl: remotes and sources")]
 pub(crate) struct TlsArguments {
     /// The private key that this server proves itself with, in PEM; read again when it changes, as are the others.
     #[arg(short = 'p', long, value_name = "FILE")]

@@ -18,7 +18,7 @@ use crate::{
     refuse::{refuse, refuse_unheard},
     session::{Common, serve},
     stream::Stream,
-    tls::{Loaded, TlsStream},
+    tls::{Loaded, TlsKeeper, TlsStream},
 };
 
 /// A socket that is listened on.
@@ -131,7 +131,7 @@ async fn secure(stream: TcpStream, common: &Arc<Common>) -> Result<Stream, Strin
     let peer = stream.peer_addr().map(|address| address.to_string());
     let peer = peer.unwrap_or_else(|_| "a client that has gone".to_owned());
     let handshake = async {
-        let loaded = load_tls(common).await?;
+        let loaded = load_tls(&common.tls).await?;
         let accepted = TlsStream::accept(stream, &loaded).await;
         accepted.map_err(|error| format!("TLS with {peer} failed: {error}"))
     };
@@ -142,9 +142,9 @@ async fn secure(stream: TcpStream, common: &Arc<Common>) -> Result<Stream, Strin
 }
 
 /// What TLS is made of now; files are read on another thread than that of the sessions.
-pub(crate) async fn load_tls(common: &Arc<Common>) -> Result<Arc<Loaded>, String> {
-    let keeper = Arc::clone(common);
-    let loaded = spawn_blocking(move || keeper.tls.current()).await;
+pub(crate) async fn load_tls(keeper: &Arc<TlsKeeper>) -> Result<Arc<Loaded>, String> {
+    let keeper = Arc::clone(keeper);
+    let loaded = spawn_blocking(move || keeper.current()).await;
     loaded
         .map_err(|error| error.to_string())?
         .map_err(|error| error.to_string())

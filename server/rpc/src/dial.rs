@@ -19,7 +19,7 @@ use crate::{
     remote::{Host, Remote},
     session::{Common, serve},
     stream::Stream,
-    tls::TlsStream,
+    tls::{TlsKeeper, TlsStream},
 };
 
 /// Dials until it is dropped; a session that it has brought goes on then.
@@ -84,50 +84,21 @@ impl Dialler {
     async fn dial(&self) -> Result<Stream, String> {
         match &self.remote {
             Remote::ActiveUnix(path) => dial_unix(path).await.map_err(|error| plain(&error)),
-            Remote::ActiveTcp(host) => Ok(Stream::Tcp(self.dial_host(host).await.map_err(|error| plain(&error))?)),
+            Remote::ActiveTcp(host) => {
+                let code_point = self.endpoint.options().code_point();
+                let tcp = dial_host(host, code_point).await;
+                Ok(Stream::Tcp(tcp.map_err(|error| plain(&error))?))
+            }
             Remote::ActiveTls(host) => {
-                let loaded = load_tls(&self.common).await?;
-                let tcp = self.dial_host(host).await.map_err(|error| plain(&error))?;
-                let name = match host {
-                    Host::Address(address) => address.ip().to_string(),
-                    Host::Name { name, .. } => name.clone(),
-                };
-                let connected = TlsStream::connect(tcp, &loaded, &name).await;
-                Ok(Stream::Tls(Box::new(connected.map_err(|error| plain(&error))?)))
+                let code_point = self.endpoint.options().code_point();
+                Ok(Stream::Tls(Box::new(
+                    dial_tls(&self.common.tls, host, code_point).await?,
+                )))
             }
             Remote::PassiveUnix(_) | Remote::PassiveTcp(_) | Remote::PassiveTls(_) | Remote::PassiveFd(_) => {
                 Err("not a remote to dial".to_owned())
             }
         }
-    }
-
-    /// Dials all addresses of a host, in turn, until one answers.
-    async fn dial_host(&self, host: &Host) -> io::Result<TcpStream> {
-        let (name, port) = match host {
-            Host::Address(address) => return self.dial_tcp(*address).await,
-            Host::Name { name, port } => (name.as_str(), *port),
-        };
-        let mut last = io::Error::other("the name has no address");
-        for address in lookup_host((name, port)).await? {
-            match self.dial_tcp(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    async fn dial_tcp(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        }?;
-        let code_point = self.endpoint.options().code_point();
-        // Where the system has no code points, sessions do without.
-        let _ = set_code_point(&socket, address, code_point);
-        let stream = socket.connect(address).await?;
-        prepare(&stream, code_point)?;
-        Ok(stream)
     }
 
     /// Waits before the next attempt; less where the longest wait becomes shorter meanwhile.
@@ -143,6 +114,49 @@ impl Dialler {
             }
         }
     }
+}
+
+/// Dials all addresses of a host, in turn, until one answers.
+async fn dial_host(host: &Host, code_point: u8) -> io::Result<TcpStream> {
+    let (name, port) = match host {
+        Host::Address(address) => return dial_tcp(*address, code_point).await,
+        Host::Name { name, port } => (name.as_str(), *port),
+    };
+    let mut last = io::Error::other("the name has no address");
+    for address in lookup_host((name, port)).await? {
+        match dial_tcp(address, code_point).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn dial_tcp(address: SocketAddr, code_point: u8) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Where the system has no code points, sessions do without.
+    let _ = set_code_point(&socket, address, code_point);
+    let stream = socket.connect(address).await?;
+    prepare(&stream, code_point)?;
+    Ok(stream)
+}
+
+/// Dials a host and does the handshake, with what TLS is made of now.
+///
+/// # Errors
+/// What is wrong with the settings of TLS, or why there is no connection.
+pub(crate) async fn dial_tls(keeper: &Arc<TlsKeeper>, host: &Host, code_point: u8) -> Result<TlsStream, String> {
+    let loaded = load_tls(keeper).await?;
+    let tcp = dial_host(host, code_point).await.map_err(|error| plain(&error))?;
+    let name = match host {
+        Host::Address(address) => address.ip().to_string(),
+        Host::Name { name, .. } => name.clone(),
+    };
+    let connected = TlsStream::connect(tcp, &loaded, &name).await;
+    connected.map_err(|error| plain(&error))
 }
 
 async fn dial_unix(path: &Path) -> io::Result<Stream> {

@@ -38,4 +38,4 @@ pub use outbox::{Job, Outbox, Payload};
 pub use peer::identify_unix;
 pub use remote::{Host, Remote, RemoteError};
 pub use status::{ConnectionState, RemoteStatus};
-pub use tls::{CaCert, Tls, TlsError};
+pub use tls::{CaCert, Tls, TlsConnection, TlsDialler, TlsError};

@@ -24,7 +24,7 @@ use crate::{
     session::{Common, serve_peer},
     status::RemoteStatus,
     stream::Stream,
-    tls::Tls,
+    tls::{Tls, TlsDialler},
 };
 
 /// One remote that brings sessions.
@@ -197,6 +197,11 @@ impl Listeners {
     /// will do.
     pub fn set_tls(&mut self, tls: Tls) {
         self.common.tls.set(tls);
+    }
+
+    /// A handle for connections to servers with the same TLS.
+    pub fn tls_dialler(&self) -> TlsDialler {
+        TlsDialler::new(Arc::clone(&self.common.tls))
     }
 
     fn find(&self, remote: &Remote) -> Option<&Running> {

@@ -31,7 +31,7 @@ use crate::{
 pub(crate) struct Common {
     /// Set once no session comes any more.
     pub(crate) stopping: AtomicBool,
-    pub(crate) tls: TlsKeeper,
+    pub(crate) tls: Arc<TlsKeeper>,
     /// Bounds the handshakes of clients.
     pub(crate) handshakes: Arc<Semaphore>,
     inbound: InboundSender,
@@ -50,7 +50,7 @@ impl Common {
         Self {
             inbound,
             stopping: AtomicBool::new(false),
-            tls: TlsKeeper::default(),
+            tls: Arc::default(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             next_id: AtomicU64::new(1),
             scale: Scale::new(),

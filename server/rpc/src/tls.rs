@@ -6,6 +6,7 @@
 mod bootstrap;
 mod certificate;
 mod choice;
+mod dialler;
 mod error;
 mod keeper;
 mod load;
@@ -13,6 +14,7 @@ mod settings;
 mod stream;
 mod trust;
 
+pub use dialler::{TlsConnection, TlsDialler};
 pub use error::TlsError;
 pub use settings::{CaCert, Tls};
 

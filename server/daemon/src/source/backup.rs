@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ecow::EcoString;
 use nonnet_client::{Incoming, Link};
+use nonnet_rpc::TlsDialler;
 use nonnet_schema::{DatabaseSchema, Message, RowUpdate, TableIndex, TableSchema, Uuid, parse_uuid};
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
@@ -51,6 +52,7 @@ enum Ended {
 /// Follows one active server.
 pub(crate) struct BackupTask {
     pub(crate) remote: SourceRemote,
+    pub(crate) tls: TlsDialler,
     /// Of this server, which does not follow itself.
     pub(crate) own_id: Uuid,
     /// The databases here.
@@ -88,7 +90,7 @@ impl BackupTask {
     }
 
     async fn follow(&self, is_following: &mut bool) -> Result<Infallible, Ended> {
-        let (input, output) = self.remote.connect().await.map_err(Ended::Lost)?;
+        let (input, output) = self.remote.connect(&self.tls).await.map_err(Ended::Lost)?;
         let probe = if self.remote.needs_probe() {
             self.probe.clone()
         } else {

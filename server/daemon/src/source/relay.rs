@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ecow::EcoString;
 use nonnet_client::{Incoming, Link};
+use nonnet_rpc::TlsDialler;
 use nonnet_schema::{DatabaseSchema, Message, TableSchema, Uuid, parse_uuid};
 use nonnet_sessions::SourceNews;
 use serde_json::{Map, Value, json};
@@ -55,6 +56,7 @@ struct Known {
 pub(crate) struct RelayTask {
     database: EcoString,
     remotes: Vec<SourceRemote>,
+    tls: TlsDialler,
     orders: mpsc::UnboundedReceiver<Order>,
     events: mpsc::Sender<SourceEvent>,
     probe: watch::Receiver<Duration>,
@@ -68,6 +70,7 @@ pub(crate) struct RelayTask {
 impl RelayTask {
     pub(crate) fn new(
         relay: RelayArgument,
+        tls: TlsDialler,
         orders: mpsc::UnboundedReceiver<Order>,
         events: mpsc::Sender<SourceEvent>,
         probe: watch::Receiver<Duration>,
@@ -75,6 +78,7 @@ impl RelayTask {
         Self {
             database: relay.database,
             remotes: relay.remotes,
+            tls,
             orders,
             events,
             probe,
@@ -122,7 +126,7 @@ impl RelayTask {
 
     /// Follows one remote; ends only with the reason why that is over.
     async fn follow(&mut self, remote: &SourceRemote) -> Result<std::convert::Infallible, String> {
-        let (input, output) = remote.connect().await?;
+        let (input, output) = remote.connect(&self.tls).await?;
         let probe = if remote.needs_probe() {
             self.probe.clone()
         } else {

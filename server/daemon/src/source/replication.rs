@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use ecow::EcoString;
 use nonnet_chain::Author;
+use nonnet_rpc::TlsDialler;
 use nonnet_schema::{DatabaseSchema, Uuid};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -31,6 +32,7 @@ pub(crate) struct Replication {
     /// The server to follow when told to.
     pub(crate) remote: Option<SourceRemote>,
     pub(crate) exclusion: Exclusion,
+    tls: TlsDialler,
     probe: watch::Sender<Duration>,
     events: mpsc::Sender<SourceEvent>,
     backup: Option<Backup>,
@@ -54,10 +56,16 @@ impl Drop for Backup {
 
 impl Replication {
     /// An active server.
-    pub(crate) fn new(remote: Option<SourceRemote>, exclusion: Exclusion, events: mpsc::Sender<SourceEvent>) -> Self {
+    pub(crate) fn new(
+        remote: Option<SourceRemote>,
+        exclusion: Exclusion,
+        tls: TlsDialler,
+        events: mpsc::Sender<SourceEvent>,
+    ) -> Self {
         Self {
             remote,
             exclusion,
+            tls,
             probe: watch::Sender::new(PROBE_INTERVAL),
             events,
             backup: None,
@@ -67,6 +75,11 @@ impl Replication {
 
     pub(crate) fn is_backup(&self) -> bool {
         self.backup.is_some()
+    }
+
+    /// Whether the server to follow is reached with TLS.
+    pub(crate) fn needs_tls(&self) -> bool {
+        self.remote.as_ref().is_some_and(SourceRemote::is_tls)
     }
 
     /// Whether an event is of the task that runs now.
@@ -83,6 +96,7 @@ impl Replication {
         self.next_run += 1;
         let task = BackupTask {
             remote: remote.clone(),
+            tls: self.tls.clone(),
             own_id,
             databases,
             exclusion: self.exclusion.clone(),

@@ -153,7 +153,8 @@ impl Operator {
         let contents = state.followed.read(self.columns(), &state.server);
         let tls = self.tls.settings(&contents.files);
         // What rows are to say may be said later.
-        if self.tls.columns()?.is_empty() && self.remotes.need_tls() {
+        let is_needed = self.remotes.need_tls() || state.relays.need_tls() || state.replication.needs_tls();
+        if self.tls.columns()?.is_empty() && is_needed {
             tls.check()?;
         }
         self.apply(contents);
