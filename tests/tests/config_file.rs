@@ -209,6 +209,115 @@ fn a_relay_comes_and_goes_with_the_file() {
     assert_eq!(server.databases(), json!(["a", "_Server"]));
 }
 
+fn numbers(server: &Configured, database: &str) -> Vec<i64> {
+    let select = json!({"op": "select", "table": "t", "where": [], "columns": ["n"]});
+    let results = server.client("db.sock").transact(database, &[select]).unwrap();
+    let rows = results[0]["rows"].as_array().unwrap();
+    let mut numbers: Vec<i64> = rows.iter().map(|row| row["n"].as_i64().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Inserts a row; what came of it.
+fn add(server: &Configured, database: &str, number: i64) -> Value {
+    let insert = json!({"op": "insert", "table": "t", "row": {"n": number}});
+    server.client("db.sock").transact(database, &[insert]).unwrap()[0].take()
+}
+
+fn wait_for_numbers(server: &Configured, database: &str, expected: &[i64]) {
+    let deadline = Instant::now() + TIMEOUT;
+    while numbers(server, database) != expected {
+        let log = std::fs::read_to_string(server.path("stderr")).unwrap();
+        assert!(
+            Instant::now() < deadline,
+            "{database}: {:?}: {log}",
+            numbers(server, database)
+        );
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+fn configuration(a: &Value, b: &Value) -> Value {
+    json!({"remotes": {"punix:db.sock": {}}, "databases": {"a.db": a, "b.db": b}})
+}
+
+#[test]
+fn backups_are_those_of_the_file_and_the_other_databases_stay_active() {
+    let active = Configured::start(&configuration(&Value::Null, &Value::Null));
+    let source = format!("unix:{}", active.path("db.sock").display());
+    add(&active, "a", 1);
+    add(&active, "b", 1);
+    let backup = json!({"service-model": "active-backup", "backup": true, "source": {source.clone(): {"inactivity-probe": 9000}}});
+    let mut without = backup.clone();
+    without["exclude-tables"] = json!(["t"]);
+    let ended = json!({"service-model": "active-backup", "backup": false});
+    let server = Configured::start(&configuration(&backup, &Value::Null));
+    wait_for_numbers(&server, "a", &[1]);
+    assert_eq!(add(&server, "a", 9)["error"], "not allowed");
+    assert!(add(&server, "b", 5)["uuid"].is_array(), "b is active");
+    // Both, of one all tables.
+    let both = configuration(&backup, &without).to_string();
+    for number in [2, 3] {
+        assert_eq!(server.reload(&both), Ok(String::new()));
+        add(&active, "b", number);
+        add(&active, "a", number);
+    }
+    wait_for_numbers(&server, "a", &[1, 2, 3]);
+    assert_eq!(numbers(&server, "b"), [5]);
+    assert_eq!(add(&server, "b", 9)["error"], "not allowed");
+    let status = control::ask(&server.path("ctl"), &["ovsdb-server/sync-status"]).unwrap();
+    assert!(status.contains(&format!("replicating: {source}\n")), "{status}");
+    assert!(status.contains("exclude: b:t"), "{status}");
+    // One is active again, the other still follows.
+    assert_eq!(
+        server.reload(&configuration(&ended, &backup).to_string()),
+        Ok(String::new())
+    );
+    assert!(add(&server, "a", 7)["uuid"].is_array());
+    wait_for_numbers(&server, "b", &[1, 2, 3]);
+    add(&active, "a", 4);
+    add(&active, "b", 4);
+    wait_for_numbers(&server, "b", &[1, 2, 3, 4]);
+    assert_eq!(numbers(&server, "a"), [1, 2, 3, 7]);
+    // A database that comes is a backup from the beginning, and a database that goes is one no more.
+    let alone = json!({"remotes": {"punix:db.sock": {}}, "databases": {"a.db": backup}});
+    assert_eq!(server.reload(&alone.to_string()), Ok(String::new()));
+    assert_eq!(
+        server.reload(&configuration(&ended, &backup).to_string()),
+        Ok(String::new())
+    );
+    wait_for_numbers(&server, "a", &[1, 2, 3, 4]);
+    wait_for_numbers(&server, "b", &[1, 2, 3, 4]);
+    assert_eq!(add(&server, "b", 9)["error"], "not allowed");
+    // All are active.
+    assert_eq!(
+        server.reload(&configuration(&ended, &ended).to_string()),
+        Ok(String::new())
+    );
+    let status = control::ask(&server.path("ctl"), &["ovsdb-server/sync-status"]).unwrap();
+    assert_eq!(status, "state: active\n");
+    assert!(add(&server, "a", 8)["uuid"].is_array());
+    assert!(add(&server, "b", 8)["uuid"].is_array());
+}
+
+#[test]
+fn backups_of_different_servers_are_refused_by_name() {
+    let backup = |source: &str| json!({"service-model": "active-backup", "backup": true, "source": {source: null}});
+    let server = Configured::start(&configuration(&Value::Null, &Value::Null));
+    let wanted = configuration(&backup("tcp:127.0.0.1:1"), &backup("tcp:127.0.0.1:2"));
+    let refused = server.reload(&wanted.to_string()).unwrap_err();
+    let told = "\"databases\" > \"a.db\" and \"databases\" > \"b.db\" are backups with different \"source\", tcp:127.0.0.1:1 and \
+                tcp:127.0.0.1:2";
+    assert!(refused.contains(told), "{refused}");
+    assert!(add(&server, "a", 1)["uuid"].is_array());
+    let wrong = server.reload(&configuration(&backup("bogus:x"), &Value::Null).to_string());
+    assert!(
+        wrong
+            .unwrap_err()
+            .contains("\"a.db\" > \"source\": bogus:x: a source is unix:PATH")
+    );
+}
+
 #[test]
 fn orders_that_the_file_would_contradict_are_refused() {
     let server = Configured::start(&json!({"remotes": {"punix:db.sock": {}}, "databases": {"a.db": {}}}));

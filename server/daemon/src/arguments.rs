@@ -11,7 +11,7 @@ use nonnet_gateway::{Access, Address};
 
 use crate::program::Program;
 use crate::roster::resolved;
-use crate::source::{Exclusion, SourceRemote};
+use crate::source::{BackupPlan, Exclusion, SourceRemote};
 use crate::supervise::Kept;
 use crate::tls_arguments::TlsArguments;
 
@@ -27,6 +27,10 @@ pub(crate) struct Arguments {
     /// The name that the server was called by.
     #[arg(skip = Program::of_this_process())]
     pub(crate) program: Program,
+
+    /// What the configuration file says about backups, once it was read.
+    #[arg(skip)]
+    pub(crate) backup_plan: Option<BackupPlan>,
 
     /// Files of the databases to serve; one that does not exist is made.
     #[arg(

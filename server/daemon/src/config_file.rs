@@ -1,7 +1,7 @@
 //! The configuration file: remotes with their options, and databases (`--config-file`, ovsdb-server(1) of Open vSwitch 3.3 and later).
 //!
 //! `{"remotes": {TARGET: {"max-backoff", "inactivity-probe", "dscp", "read-only", "role"} or null},
-//! "databases": {FILE: {"service-model": "standalone"} or null}}`. A file is taken as a whole or not at all.
+//! "databases": {FILE or NAME: {"service-model", "source", "backup", "exclude-tables"} or null}}`. A file is taken as a whole or not at all.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -52,7 +52,6 @@ use tracing::{error, info, warn};
 use crate::arguments::{Arguments, DurabilityArgument};
 use crate::clock::Clock;
 use crate::config_file::Configuration;
-use crate::controller::Started;
 use crate::databases::Databases;
 use crate::logging::{Logging, Spec};
 use crate::past::PastReads;
@@ -228,6 +227,8 @@ fn read_config_file(arguments: &mut Arguments) -> anyhow::Result<Named> {
     let here = std::env::current_dir().context("where this process is")?;
     let databases = configuration.arguments(&here);
     let databases = databases.map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    let plan = configuration.backup_plan(&here);
+    arguments.backup_plan = Some(plan.map_err(|error| anyhow!("{}: {error}", path.display()))?);
     arguments.databases = databases.into_iter().map(PathBuf::from).collect();
     for database in &arguments.databases {
         // One that does not exist is not made: a name that is spelt wrong would be served empty.
@@ -511,13 +512,16 @@ fn start_state(
         relays.start(relay);
     }
     let (remote, exclusion) = arguments.replication()?;
-    let is_backup = remote.is_some() && !arguments.active;
-    let started = if is_backup {
+    let mut replication = Replication::new(remote, exclusion, surroundings.tls, source_sender);
+    if let Some(plan) = arguments.backup_plan.clone() {
+        replication.set_plan(plan);
+    }
+    let is_backup = replication.remote.is_some() && !arguments.active;
+    if is_backup {
         // Its rows are those of another host until it becomes active.
-        Started::default()
-    } else {
-        controller::start(arguments, &mut server, &ids, clock, &mut entropy)?
-    };
+        ids.retain(|name, _| files.get(name).is_none_or(|file| !replication.covers(file)));
+    }
+    let started = controller::start(arguments, &mut server, &ids, clock, &mut entropy)?;
     let (sessions, fresh) = (HashMap::new(), HashMap::new());
     let roster = Roster {
         arguments: arguments.clone(),
@@ -537,7 +541,7 @@ fn start_state(
         sessions,
         past_reads,
         relays,
-        replication: Replication::new(remote, exclusion, surroundings.tls, source_sender),
+        replication,
         transaction_log: TransactionLog::new(),
         followed: Followed::new(surroundings.rows_changed),
         fresh,

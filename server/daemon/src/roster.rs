@@ -254,9 +254,10 @@ impl State {
         self.carry_out(commands);
         info!("{name} in {shown} is served");
         self.followed.databases_changed();
-        if self.replication.is_backup() {
+        let is_covered = self.replication.covers(&resolved(&loaded.path));
+        if self.replication.is_backup() && is_covered {
             self.follow_anew();
-        } else {
+        } else if self.replication.plan().is_none() || !is_covered {
             self.start_controller(&name, id);
         }
         Ok(())

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod backup;
+mod backup_plan;
 mod conversation;
 mod exclusion;
 mod relay;
@@ -22,6 +23,7 @@ use nonnet_sessions::SourceNews;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+pub(crate) use crate::source::backup_plan::BackupPlan;
 pub(crate) use crate::source::exclusion::Exclusion;
 pub(crate) use crate::source::relay_argument::RelayArgument;
 pub(crate) use crate::source::remote::SourceRemote;

@@ -18,6 +18,12 @@ impl Exclusion {
     }
 }
 
+impl FromIterator<(String, String)> for Exclusion {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(tables: T) -> Self {
+        Self(tables.into_iter().collect())
+    }
+}
+
 impl FromStr for Exclusion {
     type Err = String;
 

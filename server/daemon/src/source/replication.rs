@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::source::backup::BackupTask;
+use crate::source::backup_plan::BackupPlan;
 use crate::source::exclusion::Exclusion;
 use crate::source::{SourceEvent, SourceRemote};
 
@@ -32,6 +34,8 @@ pub(crate) struct Replication {
     /// The server to follow when told to.
     pub(crate) remote: Option<SourceRemote>,
     pub(crate) exclusion: Exclusion,
+    /// Of the configuration file, where there is one; otherwise all files are followed.
+    plan: Option<BackupPlan>,
     tls: TlsDialler,
     probe: watch::Sender<Duration>,
     events: mpsc::Sender<SourceEvent>,
@@ -65,6 +69,7 @@ impl Replication {
         Self {
             remote,
             exclusion,
+            plan: None,
             tls,
             probe: watch::Sender::new(PROBE_INTERVAL),
             events,
@@ -80,6 +85,23 @@ impl Replication {
     /// Whether the server to follow is reached with TLS.
     pub(crate) fn needs_tls(&self) -> bool {
         self.remote.as_ref().is_some_and(SourceRemote::is_tls)
+    }
+
+    /// Follows what a configuration file says, when told to; until then it follows nothing.
+    pub(crate) fn set_plan(&mut self, plan: BackupPlan) {
+        self.stop();
+        self.remote.clone_from(&plan.remote);
+        self.set_probe_interval(plan.probe.unwrap_or(PROBE_INTERVAL));
+        self.plan = Some(plan);
+    }
+
+    pub(crate) fn plan(&self) -> Option<&BackupPlan> {
+        self.plan.as_ref()
+    }
+
+    /// Whether a file is followed while this server is a backup.
+    pub(crate) fn covers(&self, file: &Path) -> bool {
+        self.plan.as_ref().is_none_or(|plan| plan.contains(file))
     }
 
     /// Whether an event is of the task that runs now.

@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::controller;
+use crate::network::NetworkLink;
 use crate::source::backup::BackupNews;
+use crate::source::backup_plan::BackupPlan;
 use crate::source::exclusion::Exclusion;
 use crate::source::{News, SourceEvent, SourceRemote};
 use crate::state::State;
@@ -29,6 +31,10 @@ pub(crate) enum RoleOrder {
     Disconnect,
     /// How long the active server may be silent before it is asked.
     SetProbe(std::time::Duration),
+    /// From now on the configuration file says this about backups; to be followed by `FollowPlan`.
+    SetPlan(BackupPlan),
+    /// Follow what the configuration file says.
+    FollowPlan,
     /// Do not follow these tables.
     SetExclusion(Exclusion),
     /// The tables that are not followed.
@@ -64,6 +70,12 @@ impl State {
             }
             RoleOrder::Disconnect => self.become_active(),
             RoleOrder::SetProbe(interval) => self.replication.set_probe_interval(interval),
+            RoleOrder::SetPlan(plan) => self.set_plan(plan),
+            RoleOrder::FollowPlan => {
+                if self.replication.remote.is_some() && !self.replication.is_backup() {
+                    self.become_backup();
+                }
+            }
             RoleOrder::SetExclusion(exclusion) => {
                 self.replication.exclusion = exclusion;
                 self.follow_anew();
@@ -75,12 +87,19 @@ impl State {
     /// Follows the active server that is known, from now on; sessions that could write until now are closed.
     pub(crate) fn become_backup(&mut self) {
         let was_backup = self.replication.is_backup();
-        for name in self.databases_of_files().into_keys() {
-            self.server.set_backup(&name, true);
+        let databases = self.databases_to_follow();
+        for name in databases.keys() {
+            self.server.set_backup(name, true);
         }
-        // What is in the kernel stays as it is.
-        self.network = None;
-        self.replication.start(self.server.id(), self.databases_of_files());
+        let is_followed = |network: &NetworkLink| databases.contains_key(network.database());
+        if self.network.as_ref().is_some_and(is_followed) {
+            // What is in the kernel stays as it is.
+            self.network = None;
+        }
+        if let Some(exclusion) = self.planned_exclusion() {
+            self.replication.exclusion = exclusion;
+        }
+        self.replication.start(self.server.id(), databases);
         if !was_backup {
             info!("this server is a backup now");
             self.close_sessions();
@@ -101,22 +120,59 @@ impl State {
         }
         self.replication.stop();
         info!("this server is active now");
-        for name in self.databases_of_files().into_keys() {
-            self.server.set_backup(&name, false);
-            let id = self
-                .server
-                .database_id(&name)
-                .filter(|_| controller::is_followed(&name));
-            if let Some(id) = id {
-                self.start_controller(&name, id);
-            }
+        for name in self.databases_to_follow().into_keys() {
+            self.activate(&name);
         }
         self.close_sessions();
     }
 
-    /// The databases that are kept here, with their schemas.
-    fn databases_of_files(&self) -> BTreeMap<EcoString, Arc<DatabaseSchema>> {
-        let databases = self.places.keys().filter_map(|name| {
+    /// Lets clients write to a database, and its rows have their effect.
+    fn activate(&mut self, name: &EcoString) {
+        self.server.set_backup(name, false);
+        let id = self.server.database_id(name).filter(|_| controller::is_followed(name));
+        if let Some(id) = id {
+            self.start_controller(name, id);
+        }
+    }
+
+    /// Takes on what the configuration file says. What is a backup no longer becomes active; what still is, or is to be, waits to be followed.
+    fn set_plan(&mut self, plan: BackupPlan) {
+        if self.replication.plan() == Some(&plan) {
+            return;
+        }
+        let before = if self.replication.is_backup() {
+            self.databases_to_follow()
+        } else {
+            BTreeMap::new()
+        };
+        self.replication.set_plan(plan);
+        let now = self.databases_to_follow();
+        let mut has_changed = false;
+        for name in before.keys().filter(|name| !now.contains_key(*name)) {
+            info!("{name} is active now");
+            self.activate(name);
+            has_changed = true;
+        }
+        if has_changed {
+            self.close_sessions();
+        }
+    }
+
+    /// The tables that the configuration file does not want followed; None where there is no such file.
+    fn planned_exclusion(&self) -> Option<Exclusion> {
+        let plan = self.replication.plan()?;
+        let tables = self.roster.files.iter().flat_map(|(name, file)| {
+            let tables = plan.files.get(file).into_iter().flatten();
+            tables.map(|table| (name.to_string(), table.clone()))
+        });
+        Some(tables.collect())
+    }
+
+    /// The databases that a backup follows, with their schemas: those of files, and of these what a configuration file says.
+    fn databases_to_follow(&self) -> BTreeMap<EcoString, Arc<DatabaseSchema>> {
+        let files = self.roster.files.iter();
+        let covered = files.filter(|(_, file)| self.replication.covers(file));
+        let databases = covered.filter_map(|(name, _)| {
             let schema = self.server.database(name)?.schema();
             Some((name.clone(), Arc::clone(schema)))
         });

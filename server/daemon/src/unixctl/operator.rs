@@ -350,7 +350,7 @@ async fn is_served(name: &str, state: &mpsc::Sender<StateOrder>) -> Result<bool,
     Ok(names.iter().any(|served| served == name))
 }
 
-async fn tell(state: &mpsc::Sender<StateOrder>, order: StateOrder) -> Answer {
+pub(super) async fn tell(state: &mpsc::Sender<StateOrder>, order: StateOrder) -> Answer {
     let sent = state.send(order).await;
     sent.map(|()| String::new()).map_err(|_| stopping())
 }

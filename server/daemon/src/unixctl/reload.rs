@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use ecow::EcoString;
 use tracing::info;
 
-use crate::config_file::{Configuration, Service};
+use crate::config_file::{Configuration, Service, Source};
 use crate::databases::Databases;
 use crate::remotes::{Named, StartError};
 use crate::roster::{StateOrder, resolved};
-use crate::source::RelayArgument;
+use crate::source::{BackupPlan, RelayArgument, RoleOrder, SourceRemote};
 use crate::unixctl::Answer;
-use crate::unixctl::operator::{Operator, ask, load};
+use crate::unixctl::operator::{Operator, ask, load, tell};
 
 impl Configuration {
     /// Its databases as on the command line: files in full, found from `directory`, or the sources that they are relayed from.
@@ -21,7 +21,7 @@ impl Configuration {
     /// A source that is none, or a database that can only be served otherwise.
     pub(crate) fn arguments(&self, directory: &Path) -> Result<BTreeSet<String>, String> {
         let argument = |(name, service): (&String, &Service)| match service {
-            Service::Standalone | Service::ActiveBackup { backup: false, .. } => {
+            Service::Standalone | Service::ActiveBackup { .. } => {
                 Ok(resolved(&directory.join(name)).display().to_string())
             }
             Service::Relay(source) => {
@@ -32,11 +32,48 @@ impl Configuration {
                     None => Err(format!("\"databases\" > \"{name}\" is no relay")),
                 }
             }
-            Service::ActiveBackup { .. } => Err(format!(
-                "\"databases\" > \"{name}\" is a backup, which only the command line can ask for"
-            )),
         };
         self.databases.iter().map(argument).collect()
+    }
+
+    /// Which of its databases are backups, with their files found from `directory`.
+    ///
+    /// # Errors
+    /// A source that is none, or backups of different servers: this server follows one.
+    pub(crate) fn backup_plan(&self, directory: &Path) -> Result<BackupPlan, String> {
+        let mut plan = BackupPlan::default();
+        let mut first: Option<(&String, &Source)> = None;
+        for (name, service) in &self.databases {
+            let Service::ActiveBackup {
+                source: Some(source),
+                backup: true,
+                exclude_tables,
+            } = service
+            else {
+                continue;
+            };
+            match first {
+                None => {
+                    let mut remote = SourceRemote::parse(&source.remote)
+                        .map_err(|error| format!("\"databases\" > \"{name}\" > \"source\": {error}"))?;
+                    remote.settle(directory);
+                    plan.remote = Some(remote);
+                    plan.probe = source.options.inactivity_probe;
+                    first = Some((name, source));
+                }
+                Some((before, other)) if other != source => {
+                    return Err(format!(
+                        "\"databases\" > \"{before}\" and \"databases\" > \"{name}\" are backups with different \"source\", {} and \
+                         {}; nonnetd follows one server, with the same options for all databases",
+                        other.remote, source.remote
+                    ));
+                }
+                Some(_) => {}
+            }
+            let excluded = exclude_tables.iter().cloned().collect();
+            plan.files.insert(resolved(&directory.join(name)), excluded);
+        }
+        Ok(plan)
     }
 }
 
@@ -50,6 +87,7 @@ impl Operator {
         let configuration = Configuration::read(&path).map_err(|error| error.to_string())?;
         let in_file = |error: String| format!("{}: {error}", path.display());
         let wanted = configuration.arguments(&self.directory).map_err(in_file)?;
+        let plan = configuration.backup_plan(&self.directory).map_err(in_file)?;
         let served = ask(&self.state, StateOrder::Arguments).await?;
         let is_open = |argument: &String| served.iter().any(|(_, open)| open == argument);
         let fresh: Vec<PathBuf> = wanted
@@ -64,14 +102,22 @@ impl Operator {
         for (name, _) in gone {
             ask(&self.state, |reply| StateOrder::Remove(name.clone(), reply)).await??;
         }
+        tell(&self.state, StateOrder::Role(RoleOrder::SetPlan(plan))).await?;
+        let served = self.serve_all(loaded).await;
+        tell(&self.state, StateOrder::Role(RoleOrder::FollowPlan)).await?;
+        served?;
+        self.follow_rows().await;
+        Ok(String::new())
+    }
+
+    async fn serve_all(&self, loaded: Databases) -> Result<(), String> {
         for loaded in loaded.files {
             ask(&self.state, |reply| StateOrder::Serve(Box::new(loaded), reply)).await??;
         }
         for relay in loaded.relays {
             ask(&self.state, |reply| StateOrder::ServeRelay(relay, reply)).await??;
         }
-        self.follow_rows().await;
-        Ok(String::new())
+        Ok(())
     }
 
     /// Starts the remotes that are new; where one cannot be started, those started before it are stopped again.
