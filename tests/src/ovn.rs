@@ -1,7 +1,7 @@
 //! The control plane of OVN: the real `ovn-northd`, with both its databases in one server under test, and what it wrote there.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -34,7 +34,13 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts a server with empty databases and `ovn-northd`.
     pub fn start(kind: Kind) -> Result<Self> {
+        Self::start_with(kind, &[])
+    }
+
+    /// As [`ControlPlane::start`], with arguments more for the server.
+    pub fn start_with(kind: Kind, arguments: &[&str]) -> Result<Self> {
         let mut server = Server::prepare(kind, &program::system_schema(NORTHBOUND_SCHEMA)?)?;
+        server.add_arguments(arguments);
         server.add_database(SOUTHBOUND_SCHEMA.as_ref())?;
         server.run()?;
         let prepare = format!("ovn-nbctl init && ovn-nbctl set NB_Global . {OPTIONS} && ovn-sbctl init");
@@ -67,6 +73,18 @@ impl ControlPlane {
             let mut shell = shell(&self.server, &step.command)?;
             self.transcript.run(&mut shell, &step)?;
         }
+        Ok(())
+    }
+
+    /// A shell for this script, in the server's directory, whose `ovn-nbctl` and `ovn-sbctl` find the databases.
+    pub fn shell(&self, script: &str) -> Result<Command> {
+        shell(&self.server, script)
+    }
+
+    /// Ends `ovn-northd`: nothing changes any more but by the test.
+    pub fn stop_northd(&mut self) -> Result<()> {
+        self.northd.kill()?;
+        self.northd.wait()?;
         Ok(())
     }
 
@@ -125,7 +143,7 @@ impl Drop for ControlPlane {
 }
 
 /// A shell that finds both databases.
-fn shell(server: &Server, script: &str) -> Result<std::process::Command> {
+fn shell(server: &Server, script: &str) -> Result<Command> {
     let mut command = program::tied(&program::system("sh")?)?;
     command
         .args(["-c", script])

@@ -117,6 +117,12 @@ impl Server {
         Ok(())
     }
 
+    /// Gives the next starts these arguments too.
+    pub fn add_arguments(&mut self, arguments: &[&str]) {
+        self.arguments
+            .extend(arguments.iter().map(|&argument| argument.to_owned()));
+    }
+
     /// Starts the prepared or killed server again and waits until it answers.
     ///
     /// # Errors
