@@ -26,8 +26,13 @@ impl Configured {
         for name in ["a", "b"] {
             make_database(&directory.path().join(format!("{name}.db")), name);
         }
+        Self::start_in(directory, configuration, "off")
+    }
+
+    /// Starts with the databases in a directory, and does that with the kernel.
+    fn start_in(directory: tempfile::TempDir, configuration: &Value, kernel: &str) -> Self {
         std::fs::write(directory.path().join("config"), configuration.to_string()).unwrap();
-        let child = command(directory.path()).spawn().unwrap();
+        let child = command(directory.path(), kernel).spawn().unwrap();
         let configured = Self { directory, child };
         configured.wait_for("db.sock");
         configured
@@ -80,12 +85,12 @@ impl Drop for Configured {
     }
 }
 
-fn command(directory: &Path) -> Command {
+fn command(directory: &Path, kernel: &str) -> Command {
     let mut command = program::tied(&program::ours("nonnetd").unwrap()).unwrap();
     command
         .current_dir(directory)
         .env("OVS_RUNDIR", directory)
-        .args(["--kernel", "off", "--config-file=config", "--unixctl=ctl"])
+        .args(["--kernel", kernel, "--config-file=config", "--unixctl=ctl"])
         .stdin(Stdio::null())
         .stderr(std::fs::File::create(directory.join("stderr")).unwrap());
     command
@@ -93,7 +98,11 @@ fn command(directory: &Path) -> Command {
 
 fn make_database(file: &Path, name: &str) {
     let schema = json!({"name": name, "tables": {"t": {"columns": {"n": {"type": "integer"}}}}});
-    let mut server = Server::prepare(Kind::Nonnetd, &schema).unwrap();
+    make_database_of(file, &schema);
+}
+
+fn make_database_of(file: &Path, schema: &Value) {
+    let mut server = Server::prepare(Kind::Nonnetd, schema).unwrap();
     server.run().unwrap();
     server.stop().unwrap();
     for (from, to) in [
@@ -301,6 +310,43 @@ fn backups_are_those_of_the_file_and_the_other_databases_stay_active() {
 }
 
 #[test]
+fn the_kernel_is_left_alone_while_the_file_makes_its_database_a_backup() {
+    let text = std::fs::read_to_string(program::repository().join("schema/schemas/nonnet.ovsschema")).unwrap();
+    let schema: Value = serde_json::from_str(&text).unwrap();
+    let active = Server::start(Kind::Nonnetd, &schema).unwrap();
+    let bridge = json!({"op": "insert", "table": "bridges", "row": {"name": "nnplan0"}});
+    active.connect().unwrap().transact("OpNonNet", &[bridge]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    make_database_of(&directory.path().join("net.db"), &schema);
+    let configuration = |service: &Value| json!({"remotes": {"punix:db.sock": {}}, "databases": {"net.db": service}});
+    let backup = json!({"service-model": "active-backup", "backup": true, "source": {active.remote(): null}});
+    // It only looks at the kernel, which is enough to see whether it does.
+    let server = Configured::start_in(directory, &configuration(&backup), "observe");
+    let has_status = || {
+        let select = json!({"op": "select", "table": "bridges", "where": [], "columns": ["name", "status"]});
+        let results = server.client("db.sock").transact("OpNonNet", &[select]).unwrap();
+        let rows = results[0]["rows"].as_array().unwrap();
+        rows.first().map(|row| row["status"] != json!(["map", []]))
+    };
+    let wait_for_status = |expected: Option<bool>| {
+        let deadline = Instant::now() + TIMEOUT;
+        while has_status() != expected {
+            assert!(Instant::now() < deadline, "{:?}", has_status());
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    };
+    wait_for_status(Some(false));
+    assert_eq!(
+        server.reload(&configuration(&Value::Null).to_string()),
+        Ok(String::new())
+    );
+    wait_for_status(Some(true));
+    // What the active server has told anew stays as it is, since nobody looks.
+    assert_eq!(server.reload(&configuration(&backup).to_string()), Ok(String::new()));
+    wait_for_status(Some(false));
+}
+
+#[test]
 fn backups_of_different_servers_are_refused_by_name() {
     let backup = |source: &str| json!({"service-model": "active-backup", "backup": true, "source": {source: null}});
     let server = Configured::start(&configuration(&Value::Null, &Value::Null));
@@ -343,7 +389,7 @@ fn a_file_excludes_what_it_would_contradict_on_the_command_line() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("config"), "{}").unwrap();
     let told = |words: &[&str]| {
-        let output = program::run_command(command(directory.path()).args(words), b"").unwrap();
+        let output = program::run_command(command(directory.path(), "off").args(words), b"").unwrap();
         assert_eq!(output.status.code(), Some(1), "{words:?}");
         String::from_utf8(output.stderr).unwrap()
     };
