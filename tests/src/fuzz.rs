@@ -1,8 +1,8 @@
 //! What fuzzers feed: one function per target, which takes any bytes and panics where a property does not hold.
 //!
-//! Two drivers share them: `tests/tests/fuzz.rs` (the corpus and mutations of it, in every `cargo test`) and `tests/fuzz` (libFuzzer, by hand).
+//! Two drivers share them: `tests/tests/fuzz.rs` (the corpus, and mutations of it by proptest, in every `cargo test`) and
+//! `tests/fuzz` (libFuzzer, by hand).
 
-mod mutate;
 mod rig;
 
 use nonnet_schema::{
@@ -12,7 +12,6 @@ use nonnet_schema::{
 use serde::Deserialize as _;
 use serde_json::{Deserializer, Value};
 
-pub use mutate::Mutator;
 use rig::Rig;
 
 /// One thing that is fuzzed.
