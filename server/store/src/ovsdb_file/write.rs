@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use nonnet_engine::{ChangeSet, RowChange};
-use nonnet_schema::{ColumnIndex, ColumnSchema, DatabaseSchema, Datum, TableSchema, json};
+use nonnet_schema::{ColumnIndex, ColumnSchema, DatabaseSchema, Datum, TableIndex, TableSchema, Uuid, json};
 use sha1::{Digest, Sha1};
 
 use super::MAGIC;
@@ -59,50 +59,65 @@ pub(super) fn changes_record(
     let stored: Vec<&RowChange> = stored
         .filter(|change| change.is_persistent(schema.table(change.table)))
         .collect();
-    for rows in stored.chunk_by(|a, b| a.table == b.table) {
-        let Some(table) = rows.first().map(|row| schema.table(row.table)) else {
-            continue;
-        };
-        let defaults = table.default_fields();
-        text.push(',');
-        json::write_string(&table.name, &mut text);
-        text.push_str(":{");
-        for (at, change) in rows.iter().enumerate() {
-            if at > 0 {
-                text.push(',');
+    let place = |change: &RowChange| (change.table, change.uuid);
+    write_tables(
+        schema,
+        &stored,
+        place,
+        &mut text,
+        |table, defaults, change, text| match (&change.old, &change.new) {
+            (_, None) => text.push_str("null"),
+            (None, Some(new)) => {
+                let differs = |at: ColumnIndex| defaults.get(at.0).filter(|default| *default != new.get(at));
+                let columns = stored_columns(change, table).filter(|(at, _)| differs(*at).is_some());
+                write_columns(columns.map(|(at, column)| (column, Cow::Borrowed(new.get(at)))), text);
             }
-            json::write_string(&change.uuid.hyphenated().to_string(), &mut text);
-            text.push(':');
-            match (&change.old, &change.new) {
-                (_, None) => text.push_str("null"),
-                (None, Some(new)) => {
-                    let differs = |at: ColumnIndex| defaults.get(at.0).filter(|default| *default != new.get(at));
-                    let columns = stored_columns(change, table).filter(|(at, _)| differs(*at).is_some());
-                    write_columns(
-                        columns.map(|(at, column)| (column, Cow::Borrowed(new.get(at)))),
-                        &mut text,
-                    );
-                }
-                (Some(old), Some(new)) => {
-                    let datum = |at: ColumnIndex, column: &ColumnSchema| {
-                        if is_diff {
-                            Cow::Owned(new.get(at).diff_from(old.get(at), &column.type_))
-                        } else {
-                            Cow::Borrowed(new.get(at))
-                        }
-                    };
-                    let columns = stored_columns(change, table);
-                    write_columns(columns.map(|(at, column)| (column, datum(at, column))), &mut text);
-                }
+            (Some(old), Some(new)) => {
+                let datum = |at: ColumnIndex, column: &ColumnSchema| {
+                    if is_diff {
+                        Cow::Owned(new.get(at).diff_from(old.get(at), &column.type_))
+                    } else {
+                        Cow::Borrowed(new.get(at))
+                    }
+                };
+                let columns = stored_columns(change, table);
+                write_columns(columns.map(|(at, column)| (column, datum(at, column))), text);
             }
-        }
-        text.push('}');
-    }
+        },
+    );
     text.push('}');
     let mut record = Vec::new();
     // A vector takes everything.
     let _infallible = write_record(&mut record, text);
     record
+}
+
+/// Writes `,"TABLE":{"UUID":ROW,...}` for each table that has some of `rows`, which are in the order of their tables.
+fn write_tables<T>(
+    schema: &DatabaseSchema,
+    rows: &[&T],
+    place: impl Fn(&T) -> (TableIndex, Uuid),
+    text: &mut String,
+    write_row: impl Fn(&TableSchema, &[Datum], &T, &mut String),
+) {
+    for rows in rows.chunk_by(|a, b| place(a).0 == place(b).0) {
+        let Some(table) = rows.first().map(|row| schema.table(place(row).0)) else {
+            continue;
+        };
+        let defaults = table.default_fields();
+        text.push(',');
+        json::write_string(&table.name, text);
+        text.push_str(":{");
+        for (at, row) in rows.iter().enumerate() {
+            if at > 0 {
+                text.push(',');
+            }
+            json::write_string(&place(row).1.hyphenated().to_string(), text);
+            text.push(':');
+            write_row(table, &defaults, row, text);
+        }
+        text.push('}');
+    }
 }
 
 /// The columns that changed and are stored.
@@ -138,24 +153,10 @@ fn transaction(schema: &DatabaseSchema, rows: &[StoredRow], date_ms: u64, commen
     sorted.sort_unstable_by_key(|row| (row.table, row.uuid));
     let mut text = format!("{{\"_date\":{date_ms},\"_comment\":");
     json::write_string(comment, &mut text);
-    for rows in sorted.chunk_by(|a, b| a.table == b.table) {
-        let Some(table) = rows.first().map(|row| schema.table(row.table)) else {
-            continue;
-        };
-        let defaults = table.default_fields();
-        text.push(',');
-        json::write_string(&table.name, &mut text);
-        text.push_str(":{");
-        for (at, row) in rows.iter().enumerate() {
-            if at > 0 {
-                text.push(',');
-            }
-            json::write_string(&row.uuid.hyphenated().to_string(), &mut text);
-            text.push(':');
-            write_row(table, row, &defaults, &mut text);
-        }
-        text.push('}');
-    }
+    let place = |row: &StoredRow| (row.table, row.uuid);
+    write_tables(schema, &sorted, place, &mut text, |table, defaults, row, text| {
+        write_row(table, row, defaults, text);
+    });
     text.push('}');
     text
 }
