@@ -184,6 +184,10 @@ fn start_log(arguments: &Arguments) -> anyhow::Result<Logging> {
 
 fn run(arguments: &mut Arguments, logging: Arc<Logging>, saved: Option<Saved>) -> anyhow::Result<ExitCode> {
     let named = read_config_file(arguments)?;
+    // Before a database is made for a server that will not serve it.
+    if remotes::speak_tls(&named)? && arguments.tls.columns()?.is_empty() {
+        arguments.tls.settings(&BTreeMap::new()).check()?;
+    }
     let clock = Clock::new();
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;

@@ -44,6 +44,22 @@ impl StartError {
     }
 }
 
+/// Whether one of them speaks TLS.
+///
+/// # Errors
+/// A text that is no remote and no column.
+pub(crate) fn speak_tls(named: &Named) -> anyhow::Result<bool> {
+    let mut speak_tls = false;
+    for name in named.keys() {
+        if DbColumn::is_named_by(name) {
+            name.parse::<DbColumn>()?;
+        } else {
+            speak_tls |= name.parse::<Remote>()?.is_tls();
+        }
+    }
+    Ok(speak_tls)
+}
+
 /// All remotes.
 pub(crate) struct Remotes {
     pub(crate) listeners: Listeners,
