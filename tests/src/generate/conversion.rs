@@ -42,11 +42,7 @@ impl Model {
 
     fn add_column(&mut self, table: usize, choices: &mut Choices<'_>) {
         let roots = self.roots();
-        let columns = &mut self.tables[table].columns;
-        let numbers = columns
-            .iter()
-            .filter_map(|column| column.name[1..].parse::<usize>().ok());
-        let number = numbers.max().map_or(0, |last| last + 1);
+        let number = self.new_number();
         let mut column = Column::new(number, &roots, &mut false, choices);
         if column.refers() {
             // Of existing rows the default would refer to nothing.
