@@ -1,7 +1,7 @@
 //! `nonnetd`: the state database for host and container networking.
 //!
-//! Wires the parts together: files are opened, remotes listened on, the state thread started, signals awaited. Nothing is decided here
-//! that a part could decide itself.
+//! The process: its command line, its files, its supervisor, and the thread that serves. Nothing is decided here that a part could decide
+//! itself.
 
 mod arguments;
 mod clock;
@@ -19,6 +19,7 @@ mod reconcile;
 mod remotes;
 mod report;
 mod roster;
+mod serve;
 mod short_link;
 mod source;
 mod state;
@@ -29,55 +30,35 @@ mod transaction_log;
 mod unixctl;
 mod user;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use nonnet_engine::Entropy;
-use nonnet_gateway::Gateway;
-use nonnet_rpc::{Listeners, RemoteOptions, TlsDialler, inbound_channel};
-use nonnet_sessions::{Event, Server};
-use nonnet_store::{Durability, OpenError};
-use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::Interval;
-use tracing::{error, info, warn};
+use nonnet_rpc::RemoteOptions;
+use nonnet_sessions::Server;
+use nonnet_store::OpenError;
+use tracing::{error, info};
 
-use crate::arguments::{Arguments, DurabilityArgument};
+use crate::arguments::Arguments;
 use crate::clock::Clock;
 use crate::config_file::Configuration;
 use crate::databases::Databases;
 use crate::logging::{Logging, Spec};
-use crate::past::PastReads;
 use crate::pid_file::PidFile;
 use crate::program::Program;
-use crate::remotes::{Followed, Named, Remotes, STATUS_INTERVAL};
-use crate::roster::Roster;
-use crate::short_link::ShortLink;
-use crate::source::{RelayArgument, Relays, Replication, SourceEvent, source_channel};
-use crate::state::{Sources, State};
-use crate::storage::{Completed, Storage};
+use crate::remotes::Named;
+use crate::serve::{Start, serve};
+use crate::source::RelayArgument;
 use crate::supervise::Saved;
-use crate::transaction_log::TransactionLog;
-use crate::unixctl::{Operator, Unixctl, Verdict};
 
 /// The exit status where a file's content is wrong (`EX_DATAERR`, sysexits.h).
 const EXIT_DAMAGED: u8 = 65;
 
 /// The stack of the state thread: an unoptimised build takes about 1 MiB to print a message of the greatest depth.
 const STATE_STACK_BYTES: usize = 16 * 1024 * 1024;
-
-/// How long sessions may take to read their last replies.
-const STOP_GRACE: Duration = Duration::from_secs(2);
-
-/// Orders for the state that wait for their turn.
-const STATE_ORDERS_QUEUED_MAX: usize = 32;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::of_this_process();
@@ -212,14 +193,6 @@ fn run(arguments: &mut Arguments, logging: Arc<Logging>, saved: Option<Saved>) -
     thread.join().unwrap_or_else(|_| bail!("the state thread panicked"))
 }
 
-/// What the server starts with.
-struct Start {
-    loaded: Databases,
-    named: Named,
-    logging: Arc<Logging>,
-    saved: Option<Saved>,
-}
-
 /// The remotes of the configuration file, or of the command line; the databases of the file become those of the arguments.
 fn read_config_file(arguments: &mut Arguments) -> anyhow::Result<Named> {
     let Some(path) = &arguments.config_file else {
@@ -262,317 +235,4 @@ fn load_all(arguments: &Arguments, clock: Clock, entropy: &mut Entropy) -> anyho
         });
     }
     Ok(databases)
-}
-
-/// Serves until a signal or an order to end comes. Sessions and state share one thread, so that a request costs no switch between
-/// threads; what takes long (the log, the kernel, large texts) has threads of its own.
-async fn serve(
-    arguments: &Arguments,
-    start: Start,
-    clock: Clock,
-    server: Server,
-    entropy: Entropy,
-) -> anyhow::Result<ExitCode> {
-    descriptors::raise_limit();
-    // From here on a signal means a clean stop.
-    let signals = Signals::new()?;
-    let (inbound_sender, inbound) = inbound_channel();
-    let Start {
-        loaded,
-        named,
-        logging,
-        saved,
-    } = start;
-    let databases = loaded.to_string();
-    let rows_changed = Arc::new(Notify::new());
-    let listeners = Listeners::new(inbound_sender);
-    let surroundings = Surroundings {
-        rows_changed: Arc::clone(&rows_changed),
-        tls: listeners.tls_dialler(),
-    };
-    let (mut state, completions, past, source_events) =
-        start_state(arguments, clock, loaded, server, entropy, surroundings)?;
-    state.roster.saved.clone_from(&saved);
-    state.keep_databases();
-    let (state_orders, orders) = mpsc::channel(STATE_ORDERS_QUEUED_MAX);
-    let here = std::env::current_dir()?;
-    let sockets = arguments.program.socket_directory(&here);
-    let mut remotes = Remotes::new(listeners, sockets);
-    remotes.socket_mode = arguments.socket_mode;
-    remotes.socket_group = arguments.socket_group;
-    let mut operator = Operator {
-        program: arguments.program,
-        remotes,
-        tls: arguments.tls.clone(),
-        column_errors: Vec::new(),
-        config_file: arguments.config_file.clone(),
-        directory: here,
-        saved,
-        logging,
-        state: state_orders,
-    };
-    let state = operator.start_remotes(named, state)?;
-    let listening: Vec<String> = operator.remotes.named.keys().cloned().collect();
-    let short_link = arguments.default_socket().and_then(|socket| ShortLink::make(&socket));
-    let mut gateway = start_gateway(arguments, &operator.remotes.listeners)?;
-    let (stop, stopped) = oneshot::channel();
-    let sources = Sources {
-        inbound,
-        completions,
-        past,
-        news: source_events,
-        orders,
-        stop: stopped,
-    };
-    let mut running = tokio::spawn(state.run(sources));
-    let mut unixctl = start_unixctl(arguments)?;
-    info!("{databases} ready{}", where_to_go(&listening));
-    let child = become_ready(arguments, &operator.logging)?;
-    let wakers = Wakers {
-        signals,
-        rows_changed,
-        status: tokio::time::interval(STATUS_INTERVAL),
-        child,
-    };
-    let ended = until_end(wakers, &mut unixctl, &mut operator, &mut running).await?;
-    let mut listeners = operator.remotes.listeners;
-    listeners.stop_accepting();
-    drop(short_link);
-    if let Some(gateway) = &mut gateway {
-        gateway.stop_accepting();
-    }
-    // Where nobody listens the state's task has ended, which the next line tells.
-    let _ = stop.send(());
-    running.await.context("the state's task")?;
-    listeners.stop(STOP_GRACE).await;
-    if let Some(gateway) = gateway {
-        gateway.stop(STOP_GRACE).await;
-    }
-    if let Some(unixctl) = unixctl {
-        unixctl.stop().await;
-    }
-    info!("stopped");
-    Ok(ended)
-}
-
-/// The signals that the server answers to.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-}
-
-/// What makes the server do something besides what clients ask for.
-struct Wakers {
-    signals: Signals,
-    /// Rows that remotes or files are read from.
-    rows_changed: Arc<Notify>,
-    status: Interval,
-    /// The command of `--run`.
-    child: Option<Child>,
-}
-
-/// Does what signals and the control socket ask for, until one of them, or the end of the command of `--run`, ends the server. Gives the
-/// exit status.
-async fn until_end(
-    mut wakers: Wakers,
-    unixctl: &mut Option<Unixctl>,
-    operator: &mut Operator,
-    running: &mut JoinHandle<()>,
-) -> anyhow::Result<ExitCode> {
-    loop {
-        tokio::select! {
-            _ = wakers.signals.interrupt.recv() => info!("stopping on SIGINT"),
-            _ = wakers.signals.terminate.recv() => info!("stopping on SIGTERM"),
-            _ = wakers.signals.hangup.recv() => {
-                if let Err(cause) = operator.logging.reopen() {
-                    warn!("the log file cannot be opened anew: {cause}");
-                }
-                continue;
-            }
-            Some(asked) = next_order(unixctl.as_mut()) => {
-                if operator.carry_out(asked).await == Verdict::GoOn {
-                    continue;
-                }
-                info!("stopping on the order of the control socket");
-            }
-            () = wakers.rows_changed.notified() => {
-                operator.follow_rows().await;
-                continue;
-            }
-            _ = wakers.status.tick() => {
-                operator.tick().await;
-                continue;
-            }
-            status = end_of(wakers.child.as_mut()) => {
-                let status = status.context("the command of --run")?;
-                info!("stopping, since the command of --run has ended: {status}");
-                return Ok(detach::exit_code(status));
-            }
-            ended = &mut *running => {
-                ended.context("the state's task")?;
-                bail!("the state's task has ended");
-            }
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-}
-
-/// Lets go of who started the server, and starts the command of `--run`.
-fn become_ready(arguments: &Arguments, logging: &Logging) -> anyhow::Result<Option<Child>> {
-    if arguments.in_background {
-        if arguments.changes_directory() {
-            std::env::set_current_dir("/").context("go to /")?;
-        }
-        logging.leave_console();
-        detach::tell_ready().context("say that the server is ready")?;
-    }
-    let Some(command) = &arguments.run else {
-        return Ok(None);
-    };
-    let child = Command::new("/bin/sh").arg("-c").arg(command).spawn();
-    Ok(Some(child.with_context(|| format!("run {command}"))?))
-}
-
-fn start_unixctl(arguments: &Arguments) -> anyhow::Result<Option<Unixctl>> {
-    match &arguments.unixctl {
-        Some(path) => Ok(Some(Unixctl::start(path)?)),
-        None => Ok(None),
-    }
-}
-
-async fn next_order(unixctl: Option<&mut Unixctl>) -> Option<unixctl::Asked> {
-    match unixctl {
-        Some(unixctl) => unixctl.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn end_of(child: Option<&mut Child>) -> std::io::Result<ExitStatus> {
-    match child {
-        Some(child) => child.wait().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The state, with where the reports of writers, of reads of the logs, and of sources come from.
-type StartedState = (
-    State,
-    UnboundedReceiver<Completed>,
-    UnboundedReceiver<Event>,
-    mpsc::Receiver<SourceEvent>,
-);
-
-/// What the state shares with those who bring sessions.
-struct Surroundings {
-    /// Woken when rows change that remotes or files are read from.
-    rows_changed: Arc<Notify>,
-    /// For sources.
-    tls: TlsDialler,
-}
-
-/// Puts the databases under the server, starts their writers and the network controller.
-fn start_state(
-    arguments: &Arguments,
-    clock: Clock,
-    loaded: Databases,
-    mut server: Server,
-    mut entropy: Entropy,
-    surroundings: Surroundings,
-) -> anyhow::Result<StartedState> {
-    let durability = match arguments.durability {
-        DurabilityArgument::EveryCommit => Durability::EveryCommit,
-        DurabilityArgument::OnRequest => Durability::OnRequest,
-    };
-    let (completion_sender, completions) = mpsc::unbounded_channel();
-    let (mut storages, mut places, mut ids) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-    let mut files = HashMap::new();
-    let (mut past_reads, past) = PastReads::new();
-    for (place, loaded) in loaded.files.into_iter().enumerate() {
-        let name = loaded.database.schema().name.clone();
-        ids.insert(name.clone(), loaded.chain.db_id());
-        past_reads.add(name.clone(), loaded.log.path().to_owned());
-        let hook = controller::hook_for(loaded.database.schema());
-        server.add_database(loaded.database, loaded.chain, hook, clock.now())?;
-        files.insert(name.clone(), roster::resolved(&loaded.path));
-        let storage = Storage::start(place, Box::new(loaded.log), durability, completion_sender.clone())?;
-        storages.insert(place, storage);
-        places.insert(name, place);
-    }
-    let (source_sender, source_events) = source_channel();
-    let mut relays = Relays::new(surroundings.tls.clone(), source_sender.clone());
-    for relay in loaded.relays {
-        server.add_relay(&relay.database, clock.now())?;
-        relays.start(relay);
-    }
-    let (remote, exclusion) = arguments.replication()?;
-    let mut replication = Replication::new(remote, exclusion, surroundings.tls, source_sender);
-    if let Some(plan) = arguments.backup_plan.clone() {
-        replication.set_plan(plan);
-    }
-    let is_backup = replication.remote.is_some() && !arguments.active;
-    if is_backup {
-        // Its rows are those of another host until it becomes active.
-        ids.retain(|name, _| files.get(name).is_none_or(|file| !replication.covers(file)));
-    }
-    let started = controller::start(arguments, &mut server, &ids, clock, &mut entropy)?;
-    let (sessions, fresh) = (HashMap::new(), HashMap::new());
-    let roster = Roster {
-        arguments: arguments.clone(),
-        durability,
-        completions: completion_sender,
-        files,
-        next_place: storages.len(),
-        saved: None,
-    };
-    let mut state = State {
-        server,
-        clock,
-        storages,
-        places,
-        roster,
-        network: started.link,
-        sessions,
-        past_reads,
-        relays,
-        replication,
-        transaction_log: TransactionLog::new(),
-        followed: Followed::new(surroundings.rows_changed),
-        fresh,
-    };
-    state.carry_out(started.commands);
-    state.append_fresh();
-    if is_backup {
-        state.become_backup();
-    }
-    Ok((state, completions, past, source_events))
-}
-
-fn start_gateway(arguments: &Arguments, listeners: &Listeners) -> anyhow::Result<Option<Gateway>> {
-    let Some(address) = arguments.http.clone() else {
-        return Ok(None);
-    };
-    let access = arguments.access();
-    info!("JSON-RPC 2.0 over HTTP at {address}, {access}");
-    Ok(Some(Gateway::start(address, access, listeners.attacher())?))
-}
-
-/// Where clients reach the server, and what to try first, as a command to copy.
-fn where_to_go(remotes: &[String]) -> String {
-    let next_step = match remotes.iter().find_map(|remote| remote.strip_prefix("punix:")) {
-        _ if remotes.is_empty() => return String::new(),
-        Some(path) => format!("echo '{{\"method\":\"list_dbs\",\"params\":[],\"id\":1}}' | nc -N -U {path}"),
-        None => "ovsdb-client list-dbs tcp:HOST:PORT".to_owned(),
-    };
-    format!(" at {}; try: {next_step}", remotes.join(", "))
 }

@@ -1,5 +1,7 @@
 //! The one thread that owns all state: it takes events in batches, and carries out what the sessions ask for.
 
+mod start;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,8 @@ use crate::roster::{Roster, StateOrder};
 use crate::source::{Relays, Replication, SourceEvent};
 use crate::storage::{Completed, Storage, Verdict};
 use crate::transaction_log::TransactionLog;
+
+pub(crate) use crate::state::start::{Surroundings, start};
 
 /// Events taken at once; what they commit is stored as one group.
 const BATCH_EVENTS_MAX: usize = 256;
