@@ -99,11 +99,19 @@ fn random_sessions_do_the_same_on_both_servers() {
     let cases = number_from_environment("NONNET_DIFFERENTIAL_CASES", CASES).unwrap();
     let seed = number_from_environment("NONNET_TESTS_SEED", u64::from(std::process::id())).unwrap();
     println!("NONNET_TESTS_SEED={seed}");
+    let numbers = match std::env::var("NONNET_DIFFERENTIAL_ONLY") {
+        Ok(only) => {
+            let only = only.parse().unwrap();
+            only..only + 1
+        }
+        Err(_) => 0..cases,
+    };
+    let cases = numbers.end - numbers.start;
     let tally = Tally::default();
-    let next = AtomicU64::new(0);
+    let next = AtomicU64::new(numbers.start);
     let failures: Vec<String> = std::thread::scope(|scope| {
         let players: Vec<_> = (0..PLAYERS)
-            .map(|_| scope.spawn(|| play_cases(cases, seed, &next, &tally)))
+            .map(|_| scope.spawn(|| play_cases(numbers.end, seed, &next, &tally)))
             .collect();
         let results = players.into_iter().map(|player| player.join().unwrap());
         results.filter_map(Result::err).collect()
@@ -137,16 +145,12 @@ fn random_sessions_do_the_same_on_both_servers() {
     );
 }
 
-/// Plays random cases until one fails, which the error shows made small.
-fn play_cases(cases: u64, seed: u64, next: &AtomicU64, tally: &Tally) -> Result<(), String> {
-    let only = std::env::var("NONNET_DIFFERENTIAL_ONLY").ok();
+/// Plays random cases up to the one of number `end` until one fails, which the error shows made small.
+fn play_cases(end: u64, seed: u64, next: &AtomicU64, tally: &Tally) -> Result<(), String> {
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= cases {
+        if number >= end {
             return Ok(());
-        }
-        if only.as_ref().is_some_and(|only| *only != number.to_string()) {
-            continue;
         }
         let case = Case::random(seed, number);
         if let Err(failure) = case.compare(tally) {
@@ -156,7 +160,7 @@ fn play_cases(cases: u64, seed: u64, next: &AtomicU64, tally: &Tally) -> Result<
                 tally.ended.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
-            next.store(cases, Ordering::Relaxed);
+            next.store(end, Ordering::Relaxed);
             eprintln!("case {number} fails and is made smaller: {:.1000}", failure.text);
             let (case, failure) = case.reduced(failure);
             return Err(format!("case {number}:\n{}{}", case.shown(failure.steps), failure.text));

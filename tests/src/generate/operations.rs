@@ -53,7 +53,7 @@ impl Model {
         let operations = (0..scope.tables.len())
             .map(|number| self.operation(number, &mut scope, choices))
             .collect();
-        with_one_unknown_name(operations)
+        with_one_unknown_name(self.without_late_deletes(operations))
     }
 
     /// A transaction with a `wait` that may hold later; `timeout_ms` is its time.
@@ -69,7 +69,27 @@ impl Model {
                 }
             })
             .collect();
-        with_one_unknown_name(operations)
+        with_one_unknown_name(self.without_late_deletes(operations))
+    }
+
+    /// The operations with a `select` for each `delete` after an `update` or `mutate` of a table whose rows are referred to weakly:
+    /// `ovsdb-server` leaves such references dangling in rows that the transaction has modified before.
+    fn without_late_deletes(&self, mut operations: Vec<Value>) -> Vec<Value> {
+        let is_weak_target = |name: &Value| {
+            let columns = self.tables.iter().flat_map(|table| &table.columns);
+            let mut bases = columns
+                .flat_map(|column| [Some(&column.key), column.value.as_ref()])
+                .flatten();
+            bases.any(|base| matches!(base, Base::Reference(table, true) if self.tables[*table].name == *name))
+        };
+        let mut has_modified = false;
+        for operation in &mut operations {
+            has_modified |= operation["op"] == "update" || operation["op"] == "mutate";
+            if has_modified && operation["op"] == "delete" && is_weak_target(&operation["table"]) {
+                operation["op"] = json!("select");
+            }
+        }
+        operations
     }
 
     fn scope(&self, operations: usize, choices: &mut Choices<'_>) -> Scope {
