@@ -64,8 +64,8 @@ impl Renamer {
         if self.leniency.drop_version {
             without_version(&mut message);
         }
-        self.assign(&self.in_order(&message, order));
-        // Once more, now that all have names.
+        self.assign(&message, order);
+        // Now that all have names.
         let ordered = self.in_order(&message, order);
         let mut named = self.renamed(&ordered).into_value();
         self.order_index_rows(&mut named);
@@ -99,17 +99,45 @@ impl Renamer {
         }
     }
 
-    fn assign(&mut self, node: &Node) {
-        match node {
-            Node::Text(text) => self.assign_text(text),
-            Node::Array(items) => items.iter().for_each(|item| self.assign(item)),
-            Node::Object(members) => {
-                for (name, value) in members {
-                    self.assign_text(name);
-                    self.assign(value);
+    /// Names what has no name yet. What comes earlier is named before what comes later is put in order, which may depend on those names.
+    fn assign(&mut self, value: &Value, order: Order) {
+        match value {
+            Value::String(text) => self.assign_text(text),
+            Value::Array(items) => {
+                if let [Value::String(tag), Value::Array(elements)] = items.as_slice()
+                    && holds_uuids(tag, elements)
+                {
+                    self.assign_unordered(elements, order);
+                } else {
+                    for item in items {
+                        self.assign(item, order);
+                    }
                 }
             }
-            Node::Other(_) => {}
+            Value::Object(members) => {
+                let mut members: Vec<(&String, &Value)> = members.iter().collect();
+                members.sort_by_cached_key(|(name, value)| {
+                    (self.renamed_text(name), self.masked(&self.in_order(value, order)))
+                });
+                for (name, value) in members {
+                    self.assign_text(name);
+                    match value {
+                        Value::Array(rows) if name == "rows" && !order.rows_are_sorted => {
+                            self.assign_unordered(rows, order);
+                        }
+                        _ => self.assign(value, order),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn assign_unordered(&mut self, items: &[Value], order: Order) {
+        let mut items: Vec<&Value> = items.iter().collect();
+        items.sort_by_cached_key(|item| self.masked(&self.in_order(item, order)));
+        for item in items {
+            self.assign(item, order);
         }
     }
 
@@ -319,6 +347,19 @@ mod tests {
     fn rows_that_differ_only_in_uuids_get_the_same_text() {
         let one = json!({"rows": [{"_uuid": ["uuid", A], "n": 1}, {"_uuid": ["uuid", B], "n": 2}]});
         let two = json!({"rows": [{"_uuid": ["uuid", A], "n": 2}, {"_uuid": ["uuid", B], "n": 1}]});
+        let left = Renamer::default().canonical(&one, Order::default());
+        let right = Renamer::default().canonical(&two, Order::default());
+        assert_eq!(left, right);
+    }
+
+    #[test]
+    fn rows_are_ordered_by_names_that_were_given_before_them() {
+        const VERSION: &str = "33333333-3333-4333-8333-333333333333";
+        const OTHER_VERSION: &str = "44444444-4444-4444-8444-444444444444";
+        let row = |uuid, version| json!({"_uuid": ["uuid", uuid], "_version": ["uuid", version]});
+        let inserted = json!([{"uuid": ["uuid", A]}, {"uuid": ["uuid", B]}]);
+        let one = json!([inserted, {"rows": [row(A, VERSION), row(B, OTHER_VERSION)]}]);
+        let two = json!([inserted, {"rows": [row(B, VERSION), row(A, OTHER_VERSION)]}]);
         let left = Renamer::default().canonical(&one, Order::default());
         let right = Renamer::default().canonical(&two, Order::default());
         assert_eq!(left, right);
