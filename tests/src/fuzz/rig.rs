@@ -9,6 +9,8 @@ use nonnet_schema::{Atom, DatabaseSchema, Datum, TableIndex, TableSchema, Uuid, 
 use nonnet_sessions::{Command, Event, Now, Peer, Server, SessionId};
 use serde_json::{Map, Value, json};
 
+use super::parse_any_depth;
+
 /// Transactions of one input at most, so that each is short.
 pub(super) const TRANSACTIONS_MAX: usize = 16;
 
@@ -225,7 +227,7 @@ impl Rig {
         if text.is_empty() {
             return;
         }
-        let message: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: sent {text}"));
+        let message = parse_any_depth(text.as_bytes()).unwrap_or_else(|error| panic!("{error}: sent {text}"));
         if message.get("method").is_none() {
             let results = message["result"].as_array().map_or(0, Vec::len);
             let id = notation::to_text(&message["id"]);
