@@ -1,8 +1,9 @@
 //! Random schemas, transactions and whole sessions for differential tests, made from a sequence of choices.
 //!
 //! An exhausted sequence chooses 0, and 0 is always the simplest thing. What is known to differ between servers without being wrong is
-//! never generated: requests that crash `ovsdb-server`, weak references to rows that can be collected or that are deleted after an update, or in
-//! a pair with a strong one, or as values of a map, more than one fault in one JSON object (its members are checked in no order), `*=` near the bounds of 64 bits.
+//! never generated: requests that crash `ovsdb-server`, weak references to rows that can be collected or that are deleted with others,
+//! or in a pair with a strong one, or as values of a map, more than one fault in one JSON object (its members are checked in no order),
+//! `*=` near the bounds of 64 bits.
 
 mod conversion;
 mod monitors;

@@ -53,7 +53,7 @@ impl Model {
         let operations = (0..scope.tables.len())
             .map(|number| self.operation(number, &mut scope, choices))
             .collect();
-        with_one_unknown_name(self.without_late_deletes(operations))
+        with_one_unknown_name(self.with_single_deletes(operations, choices))
     }
 
     /// A transaction with a `wait` that may hold later; `timeout_ms` is its time.
@@ -69,27 +69,38 @@ impl Model {
                 }
             })
             .collect();
-        with_one_unknown_name(self.without_late_deletes(operations))
+        with_one_unknown_name(self.with_single_deletes(operations, choices))
     }
 
-    /// The operations with a `select` for each `delete` after an `update` or `mutate` of a table whose rows are referred to weakly:
-    /// `ovsdb-server` leaves such references dangling in rows that the transaction has modified before.
-    fn without_late_deletes(&self, mut operations: Vec<Value>) -> Vec<Value> {
-        let is_weak_target = |name: &Value| {
-            let columns = self.tables.iter().flat_map(|table| &table.columns);
-            let mut bases = columns
-                .flat_map(|column| [Some(&column.key), column.value.as_ref()])
-                .flatten();
-            bases.any(|base| matches!(base, Base::Reference(table, true) if self.tables[*table].name == *name))
-        };
-        let mut has_modified = false;
-        for operation in &mut operations {
-            has_modified |= operation["op"] == "update" || operation["op"] == "mutate";
-            if has_modified && operation["op"] == "delete" && is_weak_target(&operation["table"]) {
-                operation["op"] = json!("select");
+    /// The operations where those tables whose rows are referred to weakly lose one row at most, and none beside an `update` or `mutate`;
+    /// what would delete more selects. `ovsdb-server` visits the rows of a transaction in no order, and leaves such a reference
+    /// dangling where it has visited the row that refers before one that is deleted.
+    fn with_single_deletes(&self, mut operations: Vec<Value>, choices: &mut Choices<'_>) -> Vec<Value> {
+        let modifies = |operation: &Value| operation["op"] == "update" || operation["op"] == "mutate";
+        let mut may_delete = !operations.iter().any(modifies);
+        for operation in operations.iter_mut().filter(|operation| operation["op"] == "delete") {
+            let Some(table) = self.weak_target(&operation["table"]) else {
+                continue;
+            };
+            match self.known_uuid(table, choices).filter(|_| may_delete) {
+                Some(uuid) => operation["where"] = json!([["_uuid", "==", ["uuid", uuid]]]),
+                None => operation["op"] = json!("select"),
             }
+            may_delete = false;
         }
         operations
+    }
+
+    /// The table of that name, where a column refers to its rows weakly.
+    fn weak_target(&self, name: &Value) -> Option<usize> {
+        let table = self.tables.iter().position(|table| table.name == *name)?;
+        let columns = self.tables.iter().flat_map(|table| &table.columns);
+        let mut bases = columns
+            .flat_map(|column| [Some(&column.key), column.value.as_ref()])
+            .flatten();
+        bases
+            .any(|base| matches!(base, Base::Reference(to, true) if *to == table))
+            .then_some(table)
     }
 
     fn scope(&self, operations: usize, choices: &mut Choices<'_>) -> Scope {
