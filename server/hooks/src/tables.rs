@@ -142,7 +142,7 @@ macro_rules! tables {
     };
 }
 
-tables!(wanting: bridges, lxc, networks, ports; others: events, host, leases, routes);
+tables!(wanting: bridges, lxc, networks, ports; others: checkpoints, events, forwards, host, leases, peers, routes);
 
 impl Rows for Database {
     fn row(&self, table: TableIndex, uuid: Uuid) -> Option<&Row> {

@@ -9,7 +9,9 @@ use crate::object::{Bridge, Object};
 use crate::reconcile::Desired;
 use crate::tables::{View, networks, number, text};
 
-super::columns!("bridges"; name, mac, mtu, stp, external_ids, status, error);
+super::columns!(
+    "bridges"; name, kind, mac, mtu, stp, vlan_filtering, mcast_snooping, uplinks, adopt, other_config, external_ids, status, error,
+);
 
 pub(crate) const READ_BY_REFERRERS: &[&str] = &["name", "mtu"];
 pub(crate) const READ_BY_TARGETS: &[&str] = &[];

@@ -5,7 +5,7 @@ use nonnet_schema::Datum;
 
 use crate::tables::Tables;
 
-super::columns!("host"; next_cfg, cur_cfg, failed, capabilities, external_ids);
+super::columns!("host"; next_cfg, cur_cfg, failed, routes, capabilities, statistics, other_config, external_ids);
 
 pub(crate) const READ_BY_REFERRERS: &[&str] = &[];
 pub(crate) const READ_BY_TARGETS: &[&str] = &[];

@@ -2,7 +2,7 @@
 //!
 //! An address is in use once on a host, whatever network it belongs to, since subnets do not overlap.
 
-super::columns!("leases"; address, source);
+super::columns!("leases"; address, source, expires);
 
 pub(crate) const READ_BY_REFERRERS: &[&str] = &["address", "source"];
 pub(crate) const READ_BY_TARGETS: &[&str] = &[];

@@ -14,7 +14,10 @@ use crate::object::{Addresses, Object};
 use crate::reconcile::Desired;
 use crate::tables::{View, bridges, number, reference, text, texts};
 
-super::columns!("networks"; name, bridge, subnets, ranges, ipam, mtu, routes, external_ids, status, error);
+super::columns!(
+    "networks"; name, bridge, parent, subnets, ranges, ipam, nat, isolation, internal, mtu, dns, routes, peers, vni, other_config,
+    external_ids, status, error, statistics,
+);
 
 pub(crate) const READ_BY_REFERRERS: &[&str] = &["bridge", "subnets", "mtu", "routes"];
 pub(crate) const READ_BY_TARGETS: &[&str] = &["bridge", "subnets"];

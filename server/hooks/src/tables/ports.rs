@@ -19,8 +19,9 @@ use crate::tables::networks::{self, IPV6_MTU_MIN, Network};
 use crate::tables::{Rows, Tables, View, bridges, leases, lxc, number, reference, references, routes, text, texts};
 
 super::columns!(
-    "ports"; name, kind, lxc, network, bridge, netns, ifname, mac, mtu, addresses, leases, gateways, routes, external_ids, status, error,
-    ifindex, mac_in_use, addresses_in_use, link_state,
+    "ports"; name, kind, lxc, network, bridge, netns, ifname, parent, mode, members, mac, mtu, tag, trunks, addresses, leases, gateways,
+    routes, forwards, peers, names, sysctls, options, enabled, isolated, anti_spoof, ingress_rate, egress_rate, mirror, other_config,
+    external_ids, status, error, ifindex, mac_in_use, addresses_in_use, link_state, statistics,
 );
 
 pub(crate) const READ_BY_REFERRERS: &[&str] = &[];

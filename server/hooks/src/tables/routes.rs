@@ -11,7 +11,7 @@ use crate::limits::{ROUTE_TABLE_LOCAL, ROUTE_TABLE_MAIN};
 use crate::object::Route;
 use crate::tables::{number, text};
 
-super::columns!("routes"; destination, gateway, metric, table, source);
+super::columns!("routes"; destination, gateway, metric, table, source, kind);
 
 pub(crate) const READ_BY_REFERRERS: &[&str] = &["destination", "gateway", "metric", "table", "source"];
 pub(crate) const READ_BY_TARGETS: &[&str] = &[];
