@@ -18,8 +18,11 @@ pub const RETRY_MS_MAX: u64 = 30_000;
 /// Milliseconds between full comparisons with the kernel: bounds the life of an unnoticed difference.
 pub const RESYNC_MS: u64 = 30_000;
 
-/// Heals of one object within [`CONTENDED_WINDOW_MS`] after which somebody else is taken to manage it.
+/// Heals of one object by the same operation within [`CONTENDED_WINDOW_MS`] after which somebody else is taken to manage it.
 pub const HEALS_MAX: usize = 5;
+
+/// Heals of one object, by whatever operations, within [`CONTENDED_WINDOW_MS`]: so many are remembered, and that is as good as contended.
+pub const HEALS_REMEMBERED_MAX: usize = 50;
 
 /// Milliseconds over which heals are counted.
 pub const CONTENDED_WINDOW_MS: u64 = 10_000;

@@ -184,6 +184,8 @@ pub struct Plan {
 pub enum Outcome {
     /// The kernel did it.
     Done,
+    /// It takes long and is under way; [`crate::reconcile::Input::Finished`] tells of its end.
+    Started,
     /// The kernel refused.
     Failed(Refusal),
     /// A step that it needs failed.

@@ -2,7 +2,7 @@
 //!
 //! A state machine. Inputs are wanted objects per row, answers about namespaces, observations, outcomes of plans and the passing of time; outputs
 //! are commands for the kernel side, reports per row, progress and events. Level-triggered: an input only says what to compare again.
-//! One plan is under way at a time. The cost of a commit is that of the objects it changes.
+//! One plan is under way at a time, besides steps that take long and go on by themselves: their objects rest until these end. The cost of a commit is that of the objects it changes.
 //!
 //! An object is pending -> (run) -> converged | failed -> (retry) ...; waiting until what it needs appears; in conflict until what is in its
 //! way leaves; drifted when somebody else changed it and healing is off.
@@ -17,7 +17,7 @@ use ecow::{EcoString, eco_format};
 
 pub use self::input::{Desired, Heal, Input, Options, Output};
 use crate::diff;
-use crate::limits::{HEALS_MAX, RESYNC_MS};
+use crate::limits::RESYNC_MS;
 use crate::mirror::{Change, Mirror, NamespaceId, Observation, Touched};
 use crate::name::LinkName;
 use crate::object::{NetnsRef, ObjectKey, Owner, Wanted};
@@ -85,13 +85,18 @@ struct Item {
     due_ms: u64,
     /// Whether its last run had no error, so that the kernel must show it.
     ran: bool,
+    /// Whether something that one of its steps started is still under way.
+    busy: bool,
     /// Whether a commit changed it since its last run began.
     fresh: bool,
     /// Since when the rest of a former pair has been in the way.
     leaving_ms: Option<u64>,
     /// Whether it counts as a removal that did not work.
     counted: bool,
-    heals: VecDeque<u64>,
+    /// When it was healed of late, and by what.
+    heals: VecDeque<(u64, EcoString)>,
+    /// Whether somebody else undid the same heal too often.
+    contended: bool,
     /// Who wants it, or wanted it last.
     owner: Option<Owner>,
 }
@@ -145,6 +150,11 @@ impl Reconciler {
                 outcomes,
                 observed,
             } => self.ran(now_ms, run, &outcomes, observed),
+            Input::Finished {
+                object,
+                outcome,
+                observed,
+            } => self.finished(now_ms, &object, outcome, observed),
             Input::Tick => {}
         }
         self.timers(now_ms);
@@ -267,6 +277,7 @@ impl Reconciler {
         item.ran = false;
         item.fresh = true;
         item.heals.clear();
+        item.contended = false;
         self.put(key.clone(), item);
         self.dirty.insert(key.clone());
     }
@@ -371,9 +382,14 @@ impl Reconciler {
             return;
         };
         let mut errors: BTreeMap<&ObjectKey, EcoString> = BTreeMap::new();
+        let mut started: BTreeSet<&ObjectKey> = BTreeSet::new();
         for (step, outcome) in running.plan.steps.iter().zip(outcomes) {
             let text = match outcome {
                 Outcome::Done => continue,
+                Outcome::Started => {
+                    started.insert(&step.object);
+                    continue;
+                }
                 Outcome::Failed(refusal) => eco_format!("{}: {refusal}", step.operation),
                 Outcome::Skipped => eco_format!("{}: left out, since what it needs failed", step.operation),
             };
@@ -381,15 +397,34 @@ impl Reconciler {
         }
         for key in &running.keys {
             let Some(mut item) = self.take(key) else { continue };
-            item.tried_ms = now_ms;
-            match errors.remove(key) {
-                // A commit during the run has made it another object, which has not been tried.
-                _ if item.fresh => {}
-                Some(text) => self.failed(now_ms, key, &mut item, text),
-                None => item.ran = true,
-            }
+            item.busy = started.contains(key);
+            self.tried(now_ms, key, &mut item, errors.remove(key));
             self.put(key.clone(), item);
             self.dirty.insert(key.clone());
+        }
+    }
+
+    fn finished(&mut self, now_ms: u64, key: &ObjectKey, outcome: Outcome, observed: Vec<Observation>) {
+        self.observed(now_ms, observed);
+        let Some(mut item) = self.take(key) else { return };
+        item.busy = false;
+        let error = match outcome {
+            Outcome::Failed(refusal) => Some(eco_format!("{refusal}")),
+            Outcome::Done | Outcome::Started | Outcome::Skipped => None,
+        };
+        self.tried(now_ms, key, &mut item, error);
+        self.put(key.clone(), item);
+        self.dirty.insert(key.clone());
+    }
+
+    /// Notes what became of an attempt.
+    fn tried(&mut self, now_ms: u64, key: &ObjectKey, item: &mut Item, error: Option<EcoString>) {
+        item.tried_ms = now_ms;
+        match error {
+            // A commit in the meantime has made it another object, which has not been tried.
+            _ if item.fresh => {}
+            Some(text) => self.failed(now_ms, key, item, text),
+            None => item.ran = !item.busy,
         }
     }
 
@@ -422,7 +457,7 @@ impl Reconciler {
 impl Item {
     /// Whether what somebody else made of it is left: healing is off, or has been tried too often.
     fn is_left(&self) -> bool {
-        self.state == State::Drifted || (self.state == State::Conflict && self.heals.len() >= HEALS_MAX)
+        self.state == State::Drifted || self.contended
     }
 
     fn new(now_ms: u64) -> Self {
@@ -436,10 +471,12 @@ impl Item {
             tried_ms: 0,
             due_ms: 0,
             ran: false,
+            busy: false,
             fresh: true,
             counted: false,
             leaving_ms: None,
             heals: VecDeque::new(),
+            contended: false,
             owner: None,
         }
     }

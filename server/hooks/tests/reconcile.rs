@@ -7,6 +7,7 @@ use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::LinkName;
 use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Route, Veth};
+use nonnet_hooks::plan::{Outcome, Plan, Refusal};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::report::{Event, EventKind, Report, State};
 use nonnet_hooks::want::{Mark, Resolution};
@@ -330,6 +331,103 @@ fn object_that_is_healed_too_often_is_contended_until_its_row_changes() {
     assert_eq!(world.state(&owner("ports", 0)), State::Conflict);
     world.commit(vec![(owner("ports", 0), port(0))]);
     assert_eq!(world.state(&owner("ports", 0)), State::Converged);
+}
+
+/// What a reconciler says, of a bridge whose only plan was handed to something slow.
+fn started() -> (Reconciler, Model, Vec<Output>, Plan) {
+    let options = Options {
+        mark: Mark::of(b"world"),
+        heal: Heal::On,
+        observe_only: false,
+        seed: 7,
+    };
+    let (mut reconciler, model) = (Reconciler::new(options), Model::new());
+    let change = Change::Replaced(model.dump(NamespaceId::Host).unwrap());
+    let namespace = NamespaceId::Host;
+    reconciler.handle(1, Input::Observed(vec![Observation { namespace, change }]));
+    let changes = vec![(owner("bridges", 1), bridge("br0"))];
+    let out = reconciler.handle(1, Input::Wanted { cfg: 1, changes });
+    let run = out.iter().find_map(|output| match output {
+        Output::Run { run, plan } => Some((*run, plan.clone())),
+        _ => None,
+    });
+    let (run, plan) = run.unwrap();
+    let outcomes = plan.steps.iter().map(|_| Outcome::Started).collect();
+    let observed = vec![];
+    let out = reconciler.handle(
+        2,
+        Input::Ran {
+            run,
+            outcomes,
+            observed,
+        },
+    );
+    (reconciler, model, out, plan)
+}
+
+fn is_run(output: &Output) -> bool {
+    matches!(output, Output::Run { .. })
+}
+
+fn last_state(out: &[Output]) -> Option<(State, Option<&str>)> {
+    out.iter().rev().find_map(|output| match output {
+        Output::Report(report) => Some((report.state, report.error.as_deref())),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_takes_long_is_pending_and_not_begun_twice_until_it_has_ended() {
+    let (mut reconciler, mut model, out, plan) = started();
+    assert!(!out.iter().any(is_run));
+    let later = reconciler.handle(120_000, Input::Tick);
+    assert!(!later.iter().any(is_run), "begun twice: {later:?}");
+    let (_, observed) = model.run(&plan, None, |_| false);
+    let object = plan.steps[0].object.clone();
+    let outcome = Outcome::Done;
+    let out = reconciler.handle(
+        120_001,
+        Input::Finished {
+            object,
+            outcome,
+            observed,
+        },
+    );
+    assert_eq!(last_state(&out), Some((State::Converged, None)));
+}
+
+#[test]
+fn what_takes_long_and_fails_is_tried_again() {
+    let (mut reconciler, _, _, plan) = started();
+    let refusal = Refusal {
+        errno: 5,
+        text: "the disk is full".into(),
+    };
+    let failed = Input::Finished {
+        object: plan.steps[0].object.clone(),
+        outcome: Outcome::Failed(refusal),
+        observed: vec![],
+    };
+    let out = reconciler.handle(3, failed);
+    assert_eq!(last_state(&out), Some((State::Failed, Some("the disk is full"))));
+    let again = reconciler.handle(60_000, Input::Tick);
+    assert!(again.iter().any(is_run), "not tried again: {again:?}");
+}
+
+#[test]
+fn many_different_changes_are_healed_and_no_contest() {
+    let mut world = World::new(Heal::On, false, 1);
+    world.commit(rows(1));
+    for round in 0..12 {
+        if round % 2 == 0 {
+            world.delete("vi0");
+        } else {
+            world.delete("br0");
+        }
+        world.wait(1_500);
+    }
+    assert_eq!(world.state(&owner("ports", 0)), State::Converged);
+    assert_eq!(world.state(&owner("bridges", 1)), State::Converged);
 }
 
 #[test]

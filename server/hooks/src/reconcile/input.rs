@@ -3,7 +3,7 @@
 use ecow::EcoString;
 
 use crate::mirror::Observation;
-use crate::object::{NetnsRef, Object, Owner};
+use crate::object::{NetnsRef, Object, ObjectKey, Owner};
 use crate::plan::{Outcome, Plan};
 use crate::report::{Event, Report};
 use crate::want::{Mark, Resolution};
@@ -74,6 +74,15 @@ pub enum Input {
         /// What became of its steps, in their order.
         outcomes: Vec<Outcome>,
         /// What the kernel said until then.
+        observed: Vec<Observation>,
+    },
+    /// What an object's steps started has ended, after [`Input::Ran`] said [`Outcome::Started`] of one of them.
+    Finished {
+        /// The object.
+        object: ObjectKey,
+        /// What became of it: done or failed.
+        outcome: Outcome,
+        /// What was seen until then.
         observed: Vec<Observation>,
     },
     /// Time passed.

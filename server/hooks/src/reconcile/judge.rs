@@ -6,7 +6,9 @@ use ecow::{EcoString, eco_format};
 
 use super::{Cause, Heal, Item, Output, Reconciler, Running};
 use crate::diff::{self, Diff, Verdict};
-use crate::limits::{CONTENDED_WINDOW_MS, HEALS_MAX, LEAVING_MS, OBJECTS_PER_PLAN_MAX, RETRY_MS_MAX, RETRY_MS_MIN};
+use crate::limits::{
+    CONTENDED_WINDOW_MS, HEALS_MAX, HEALS_REMEMBERED_MAX, LEAVING_MS, OBJECTS_PER_PLAN_MAX, RETRY_MS_MAX, RETRY_MS_MIN,
+};
 use crate::object::{Object, ObjectKey};
 use crate::plan::{Operation, Plan, Step};
 use crate::report::{EventKind, State};
@@ -86,6 +88,7 @@ impl Reconciler {
             item.due_ms = 0;
         }
         let runs = match verdict {
+            _ if item.busy => false,
             Verdict::Equal => {
                 self.converged(now_ms, key, &mut item);
                 false
@@ -154,15 +157,11 @@ impl Reconciler {
     }
 
     pub(super) fn converged(&mut self, now_ms: u64, key: &ObjectKey, item: &mut Item) {
-        let contended = item.state == State::Conflict && item.heals.len() >= HEALS_MAX;
-        if contended
-            && item
-                .heals
-                .back()
-                .is_some_and(|last| now_ms < last + CONTENDED_WINDOW_MS)
-        {
+        let healed_lately = |(at, _): &(u64, EcoString)| now_ms < at + CONTENDED_WINDOW_MS;
+        if item.contended && item.heals.back().is_some_and(healed_lately) {
             return;
         }
+        item.contended = false;
         if item.state != State::Converged {
             let kind = match item.cause {
                 Cause::Start => EventKind::Adopted,
@@ -248,16 +247,20 @@ impl Reconciler {
             item.error = Some(eco_format!("changed by somebody else; to take it back: {first}"));
             return false;
         }
-        item.heals.retain(|at| at + CONTENDED_WINDOW_MS > now_ms);
-        if item.heals.len() >= HEALS_MAX {
+        item.heals.retain(|(at, _)| at + CONTENDED_WINDOW_MS > now_ms);
+        // Several things that somebody breaks are no contest; the same one again and again is.
+        let same = item.heals.iter().filter(|(_, operation)| operation == first).count();
+        if same >= HEALS_MAX || item.heals.len() >= HEALS_REMEMBERED_MAX {
             item.state = State::Conflict;
+            item.contended = true;
             item.error = Some(eco_format!(
-                "contended: healed {HEALS_MAX} times in {} s and changed again; left as it is until the row changes",
+                "contended: healed {} times in {} s and changed again; left as it is until the row changes",
+                if same >= HEALS_MAX { same } else { item.heals.len() },
                 CONTENDED_WINDOW_MS / 1_000
             ));
             return false;
         }
-        item.heals.push_back(now_ms);
+        item.heals.push_back((now_ms, first.clone()));
         true
     }
 
