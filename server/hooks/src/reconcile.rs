@@ -71,6 +71,17 @@ enum Cause {
     Collect,
 }
 
+/// How far the last attempt on an object has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// There was none, or nothing follows from it any more.
+    None,
+    /// Something that one of its steps started goes on.
+    UnderWay,
+    /// It had no error, so that the kernel must show what it did.
+    Over,
+}
+
 /// What is known about an object.
 #[derive(Debug)]
 struct Item {
@@ -83,10 +94,8 @@ struct Item {
     attempts: u32,
     tried_ms: u64,
     due_ms: u64,
-    /// Whether its last run had no error, so that the kernel must show it.
-    ran: bool,
-    /// Whether something that one of its steps started is still under way.
-    busy: bool,
+    /// How far its last attempt has come.
+    attempt: Attempt,
     /// Whether a commit changed it since its last run began.
     fresh: bool,
     /// Since when the rest of a former pair has been in the way.
@@ -274,7 +283,7 @@ impl Reconciler {
         item.since_ms = now_ms;
         item.attempts = 0;
         item.due_ms = 0;
-        item.ran = false;
+        item.forget_attempt();
         item.fresh = true;
         item.heals.clear();
         item.contended = false;
@@ -397,7 +406,9 @@ impl Reconciler {
         }
         for key in &running.keys {
             let Some(mut item) = self.take(key) else { continue };
-            item.busy = started.contains(key);
+            if started.contains(key) {
+                item.attempt = Attempt::UnderWay;
+            }
             self.tried(now_ms, key, &mut item, errors.remove(key));
             self.put(key.clone(), item);
             self.dirty.insert(key.clone());
@@ -407,7 +418,7 @@ impl Reconciler {
     fn finished(&mut self, now_ms: u64, key: &ObjectKey, outcome: Outcome, observed: Vec<Observation>) {
         self.observed(now_ms, observed);
         let Some(mut item) = self.take(key) else { return };
-        item.busy = false;
+        item.attempt = Attempt::None;
         let error = match outcome {
             Outcome::Failed(refusal) => Some(eco_format!("{refusal}")),
             Outcome::Done | Outcome::Started | Outcome::Skipped => None,
@@ -424,7 +435,8 @@ impl Reconciler {
             // A commit in the meantime has made it another object, which has not been tried.
             _ if item.fresh => {}
             Some(text) => self.failed(now_ms, key, item, text),
-            None => item.ran = !item.busy,
+            None if item.attempt == Attempt::UnderWay => {}
+            None => item.attempt = Attempt::Over,
         }
     }
 
@@ -460,6 +472,13 @@ impl Item {
         self.state == State::Drifted || self.contended
     }
 
+    /// Nothing follows any more from an attempt that is over.
+    fn forget_attempt(&mut self) {
+        if self.attempt == Attempt::Over {
+            self.attempt = Attempt::None;
+        }
+    }
+
     fn new(now_ms: u64) -> Self {
         Self {
             state: State::Pending,
@@ -470,8 +489,7 @@ impl Item {
             attempts: 0,
             tried_ms: 0,
             due_ms: 0,
-            ran: false,
-            busy: false,
+            attempt: Attempt::None,
             fresh: true,
             counted: false,
             leaving_ms: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ecow::{EcoString, eco_format};
 
-use super::{Cause, Heal, Item, Output, Reconciler, Running};
+use super::{Attempt, Cause, Heal, Item, Output, Reconciler, Running};
 use crate::diff::{self, Diff, Verdict};
 use crate::limits::{
     CONTENDED_WINDOW_MS, HEALS_MAX, HEALS_REMEMBERED_MAX, LEAVING_MS, OBJECTS_PER_PLAN_MAX, RETRY_MS_MAX, RETRY_MS_MIN,
@@ -31,7 +31,7 @@ impl Reconciler {
                 let run = self.runs;
                 for key in &keys {
                     if let Some(item) = self.items.get_mut(key) {
-                        item.ran = false;
+                        item.forget_attempt();
                         item.fresh = false;
                         item.tried_ms = now_ms;
                     }
@@ -88,7 +88,7 @@ impl Reconciler {
             item.due_ms = 0;
         }
         let runs = match verdict {
-            _ if item.busy => false,
+            _ if item.attempt == Attempt::UnderWay => false,
             Verdict::Equal => {
                 self.converged(now_ms, key, &mut item);
                 false
@@ -174,7 +174,7 @@ impl Reconciler {
         item.state = State::Converged;
         item.error = None;
         item.attempts = 0;
-        item.ran = false;
+        item.forget_attempt();
         self.retries.remove(&(item.due_ms, key.clone()));
         item.due_ms = 0;
         self.settle(item);
@@ -201,7 +201,7 @@ impl Reconciler {
         if item.is_left() {
             return false;
         }
-        if item.ran {
+        if item.attempt == Attempt::Over {
             self.unseen(now_ms, key, item, &first);
         }
         let read = |step: &Step| matches!(step.operation, Operation::Sysctl { was: None, .. });
@@ -221,7 +221,7 @@ impl Reconciler {
 
     /// The last run had no error, yet the kernel does not show what it did: read it again, and try again soon.
     pub(super) fn unseen(&mut self, now_ms: u64, key: &ObjectKey, item: &mut Item, first: &EcoString) {
-        item.ran = false;
+        item.forget_attempt();
         if item.attempts + 1 >= UNSEEN_ATTEMPTS_MAX {
             let text = eco_format!("the kernel took the change but does not show it: {first}");
             self.failed(now_ms, key, item, text);
@@ -266,7 +266,7 @@ impl Reconciler {
 
     pub(super) fn failed(&mut self, now_ms: u64, key: &ObjectKey, item: &mut Item, text: EcoString) {
         item.attempts += 1;
-        item.ran = false;
+        item.forget_attempt();
         self.delay(now_ms, key, item);
         self.settle(item);
         if item.state != State::Failed || item.error.as_ref() != Some(&text) {
