@@ -295,3 +295,61 @@ fn nonnet_checks_compares_and_converts_schemas() {
     let found = server.connect().unwrap().call("get_schema", &json!(["d"])).unwrap();
     assert_eq!(found["result"]["version"], "1.0.0");
 }
+
+/// The schema of `OpNonNet` as an earlier nonnetd had it.
+fn earlier_networks(version: &str) -> Value {
+    let mut schema: Value = serde_json::from_str(nonnet_schema::NONNET_SCHEMA).unwrap();
+    schema["version"] = version.into();
+    let tables = schema["tables"].as_object_mut().unwrap();
+    tables.remove("checkpoints");
+    tables["networks"]["columns"].as_object_mut().unwrap().remove("nat");
+    schema
+}
+
+#[test]
+fn networks_of_an_earlier_nonnetd_are_upgraded_and_lose_nothing() {
+    let built_in = serde_json::from_str(nonnet_schema::NONNET_SCHEMA).unwrap();
+    let mut server = Server::start(Kind::Nonnetd, &built_in).unwrap();
+    let row = json!({"op": "insert", "table": "networks", "row": {"name": "lan"}});
+    server.connect().unwrap().transact("OpNonNet", &[row]).unwrap();
+    server.stop().unwrap();
+
+    let nonnet = program::ours("nonnet").unwrap();
+    let earlier = write_schema(&server, "earlier", &earlier_networks("0.9.0")).unwrap();
+    let file = server.file();
+    program::succeed(&nonnet, &["schema", "convert", text(&file), text(&earlier)], b"").unwrap();
+    server.run().unwrap();
+    let mut session = server.connect().unwrap();
+    let found = session.call("get_schema", &json!(["OpNonNet"])).unwrap();
+    assert_eq!(found["result"]["version"], built_in["version"]);
+    let select = json!({"op": "select", "table": "networks", "where": [], "columns": ["name", "nat"]});
+    let rows = session.transact("OpNonNet", &[select]).unwrap();
+    assert_eq!(rows[0], json!({"rows": [{"name": "lan", "nat": ["map", []]}]}));
+    assert!(
+        server.stderr().contains("upgraded from version 0.9.0 of its schema"),
+        "{}",
+        server.stderr()
+    );
+    server.stop().unwrap();
+    program::succeed(&nonnet, &["verify", text(&file)], b"").unwrap();
+}
+
+#[test]
+fn networks_with_a_schema_that_somebody_changed_are_left_as_they_are() {
+    let mut changed = earlier_networks("7.0.0");
+    changed["tables"]["networks"]["columns"]["colour"] = json!({"type": "string"});
+    let server = Server::start(Kind::Nonnetd, &changed).unwrap();
+    let found = server
+        .connect()
+        .unwrap()
+        .call("get_schema", &json!(["OpNonNet"]))
+        .unwrap();
+    assert_eq!(found["result"]["version"], "7.0.0");
+    assert!(
+        server
+            .stderr()
+            .contains("served as it is, without effect on the kernel"),
+        "{}",
+        server.stderr()
+    );
+}

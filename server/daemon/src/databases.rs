@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::source::RelayArgument;
+use crate::upgrade;
 
 /// A database that has been read and is ready to be served.
 pub(crate) struct Loaded {
@@ -95,6 +96,13 @@ pub(crate) fn load_existing(path: &Path, clock: Clock, entropy: &mut Entropy) ->
     if ovsdb_file::is_ovsdb_file(path).unwrap_or(false) {
         convert(path, clock, entropy)?;
     }
+    let mut opened = nonnet_store::open(path)?;
+    if upgrade::is_due(&opened.schema) {
+        let schema = opened.schema.clone();
+        drop(opened);
+        upgrade::upgrade(path, &schema, author("upgrade"), clock, entropy)?;
+        opened = nonnet_store::open(path)?;
+    }
     let Opened {
         log,
         schema,
@@ -102,7 +110,7 @@ pub(crate) fn load_existing(path: &Path, clock: Clock, entropy: &mut Entropy) ->
         chain,
         verified,
         replayed,
-    } = nonnet_store::open(path)?;
+    } = opened;
     let count = rows.len();
     let mut database = Database::new(Arc::new(schema), entropy.uuid().as_u64_pair().0);
     for row in rows {

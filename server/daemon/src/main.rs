@@ -28,6 +28,7 @@ mod supervise;
 mod tls_arguments;
 mod transaction_log;
 mod unixctl;
+mod upgrade;
 mod user;
 
 use std::collections::BTreeMap;
