@@ -4,7 +4,7 @@
 //! a link that does not carry our mark (the loopback of a namespace is set up, nothing more), nor of an address or route that is not of our protocol.
 
 mod part;
-mod veth;
+mod port;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -102,7 +102,7 @@ fn rank(want: &Want, key: &ObjectKey) -> usize {
     match (want.get(key).map(|w| &w.object), key) {
         (_, ObjectKey::Addresses { .. }) => 3,
         (None, ObjectKey::Link(_)) => 0,
-        (Some(Object::Veth(_)), _) => 2,
+        (Some(Object::Port(_)), _) => 2,
         (Some(_), _) => 1,
     }
 }
@@ -156,7 +156,7 @@ impl<'a> Planner<'a> {
                 };
                 match object {
                     Object::Bridge(bridge) => self.bridge(step, owner, bridge, host),
-                    Object::Veth(veth) => self.veth(step, owner, veth, host),
+                    Object::Port(port) => self.port(step, owner, port, host),
                     Object::Addresses(addresses) => self.addresses_of(step, addresses, host),
                 }
             }

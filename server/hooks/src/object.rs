@@ -3,13 +3,15 @@
 //! A table's compile function makes them from a row; [`crate::diff`] compares them with the mirror of the kernel. Nothing here knows
 //! rows, databases or netlink.
 
-use std::collections::BTreeMap;
+mod port;
+
 use std::fmt;
 use std::net::IpAddr;
 
 use ecow::EcoString;
 use ipnet::IpNet;
 
+pub use self::port::{Port, PortKind};
 use crate::limits::ROUTE_TABLE_MAIN;
 use crate::name::{LinkName, Mac};
 
@@ -50,8 +52,8 @@ pub struct Wanted {
 pub enum Object {
     /// A Linux bridge.
     Bridge(Bridge),
-    /// A veth pair with one end in a namespace.
-    Veth(Veth),
+    /// A port: one attachment.
+    Port(Port),
     /// Addresses on a link that another row owns: a network's gateways on its bridge.
     Addresses(Addresses),
 }
@@ -69,31 +71,6 @@ pub struct Bridge {
     pub stp: bool,
     /// Whether it carries IPv6; if not, the kernel makes no link-local address on it (`addr_gen_mode none`).
     pub ipv6: bool,
-}
-
-/// A veth pair: `name` in the server's own namespace, `peer` in `netns`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Veth {
-    /// The name of the end on the host.
-    pub name: LinkName,
-    /// The name of the other end, inside.
-    pub peer: LinkName,
-    /// The namespace of the other end.
-    pub netns: NetnsRef,
-    /// The hardware address of the end inside. `None` leaves it to the kernel.
-    pub mac: Option<Mac>,
-    /// The MTU of both ends in bytes. `None` leaves it to the kernel.
-    pub mtu: Option<u32>,
-    /// The bridge that the end on the host is a port of.
-    pub bridge: Option<LinkName>,
-    /// Addresses of the end inside, each with its prefix length.
-    pub addresses: Vec<IpNet>,
-    /// Routes inside, through this link; the gateway is [`Route::default_via`].
-    pub routes: Vec<Route>,
-    /// Whether the port carries IPv6; if not, neither end gets a link-local address (`addr_gen_mode none`).
-    pub ipv6: bool,
-    /// Settings below `/proc/sys/net` of the namespace, path to value (`ipv4/conf/eth0/rp_filter` to `0`).
-    pub sysctls: BTreeMap<EcoString, EcoString>,
 }
 
 /// Addresses on a link of the server's own namespace.
@@ -214,7 +191,7 @@ impl Wanted {
     pub fn key(&self) -> ObjectKey {
         match &self.object {
             Object::Bridge(bridge) => ObjectKey::Link(bridge.name.clone()),
-            Object::Veth(veth) => ObjectKey::Link(veth.name.clone()),
+            Object::Port(port) => ObjectKey::Link(port.name.clone()),
             Object::Addresses(a) => ObjectKey::Addresses {
                 link: a.link.clone(),
                 owner: self.owner.clone(),
@@ -228,7 +205,7 @@ impl Object {
     pub fn depends_on(&self) -> Option<ObjectKey> {
         match self {
             Self::Bridge(_) => None,
-            Self::Veth(veth) => veth.bridge.clone().map(ObjectKey::Link),
+            Self::Port(port) => port.bridge.clone().map(ObjectKey::Link),
             Self::Addresses(addresses) => Some(ObjectKey::Link(addresses.link.clone())),
         }
     }
@@ -236,7 +213,7 @@ impl Object {
     /// The namespace besides the server's own that the object reaches into.
     pub fn netns(&self) -> Option<&NetnsRef> {
         match self {
-            Self::Veth(veth) => Some(&veth.netns),
+            Self::Port(port) => Some(&port.netns),
             Self::Bridge(_) | Self::Addresses(_) => None,
         }
     }

@@ -123,11 +123,11 @@ impl Facts {
         };
         match &wanted.object {
             Object::Bridge(bridge) => host.link(&bridge.name).map(|link| Self::of_link(link, link, host)),
-            Object::Veth(veth) => host
-                .link(&veth.name)
+            Object::Port(port) => host
+                .link(&port.name)
                 .filter(|link| want.mark().is_ours(link.group))
                 .map(|outer| {
-                    let inside = match want.resolution(&veth.netns) {
+                    let inside = match want.resolution(&port.netns) {
                         Resolution::Present(id) => have.namespace(id),
                         Resolution::Unknown | Resolution::Absent(_) => None,
                     };

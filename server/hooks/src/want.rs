@@ -183,17 +183,17 @@ impl Want {
             .filter_map(|key| self.get(key))
             .flat_map(|wanted| match &wanted.object {
                 Object::Addresses(on) => on.addresses.as_slice(),
-                Object::Bridge(_) | Object::Veth(_) => &[],
+                Object::Bridge(_) | Object::Port(_) => &[],
             })
             .copied()
             .collect()
     }
 
-    /// The veth whose inner end is wanted in the server's own namespace under this name.
+    /// The port whose inner end is wanted in the server's own namespace under this name.
     pub fn inner_end_on_host(&self, name: &LinkName) -> Option<&ObjectKey> {
         self.users(&NetnsRef::Host).find(|key| {
             self.get(key)
-                .is_some_and(|w| matches!(&w.object, Object::Veth(veth) if veth.peer == *name))
+                .is_some_and(|w| matches!(&w.object, Object::Port(port) if port.ifname == *name))
         })
     }
 

@@ -9,7 +9,7 @@ use nonnet_hooks::limits::PROTOCOL;
 use nonnet_hooks::mirror::{Change, Link, Mirror, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
-use nonnet_hooks::object::{Addresses, Bridge, NetnsRef, Object, ObjectKey, Owner, Route, Veth, Wanted};
+use nonnet_hooks::object::{Addresses, Bridge, NetnsRef, Object, ObjectKey, Owner, Port, PortKind, Route, Wanted};
 use nonnet_hooks::plan::{Operation, Plan};
 use nonnet_hooks::want::{Mark, Resolution, Want};
 use proptest::prelude::*;
@@ -64,9 +64,10 @@ prop_compose! {
         // One destination per port: two ports of a namespace cannot both have the same route.
         let destination = format!("10.{}.0.0/16", 100 + at).parse().unwrap();
         let routes = gateway.then(|| Route::to(destination, Some(IpAddr::from([10, 9, at as u8, 1]))));
-        let veth = Veth {
+        let veth = Port {
             name: name(&format!("vi{at}")),
-            peer: name(&format!("eth{peer}")),
+            kind: PortKind::Veth,
+            ifname: name(&format!("eth{peer}")),
             netns: netns(space),
             mac: mac.map(|m| Mac([2, 0, 0, 0, 2, m])),
             mtu,
@@ -76,7 +77,7 @@ prop_compose! {
             ipv6,
             sysctls: BTreeMap::new(),
         };
-        (present > 0).then_some(Wanted { owner: owner("ports", at as u128), object: Object::Veth(veth) })
+        (present > 0).then_some(Wanted { owner: owner("ports", at as u128), object: Object::Port(veth) })
     }
 }
 
@@ -210,13 +211,13 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror) {
             let have: BTreeSet<_> = host.addresses(link.index).map(|a| a.address).collect();
             assert_eq!(have, wanted);
         }
-        Object::Veth(veth) => {
+        Object::Port(veth) => {
             let Resolution::Present(id) = want.resolution(&veth.netns) else {
                 panic!()
             };
             let inside = mirror.namespace(id).unwrap();
             let outer = host.link(&veth.name).unwrap();
-            let inner = inside.link(&veth.peer).unwrap();
+            let inner = inside.link(&veth.ifname).unwrap();
             assert_eq!((outer.peer, inner.peer), (Some(inner.index), Some(outer.index)));
             assert!(outer.up && inner.up && inside.link(&LinkName::loopback()).unwrap().up);
             assert!(veth.mac.is_none_or(|mac| inner.mac == Some(mac)));

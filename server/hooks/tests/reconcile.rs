@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Route, Veth};
+use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Port, PortKind, Route};
 use nonnet_hooks::plan::{Outcome, Plan, Refusal};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::report::{Event, EventKind, Report, State};
@@ -56,9 +56,10 @@ fn netns(at: u32) -> NetnsRef {
 
 fn port(at: u32) -> Desired {
     let [high, low] = u16::try_from(at + 10).unwrap().to_be_bytes();
-    Desired::Objects(vec![Object::Veth(Veth {
+    Desired::Objects(vec![Object::Port(Port {
         name: name(&format!("vi{at}")),
-        peer: name("eth0"),
+        kind: PortKind::Veth,
+        ifname: name("eth0"),
         netns: netns(at),
         mac: None,
         mtu: None,

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Veth};
+use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Port, PortKind};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::want::Mark;
 use nonnet_kernel::{Command, Fake, Inputs, Kernel};
@@ -36,9 +36,10 @@ fn rows() -> Vec<(Owner, Desired)> {
         stp: false,
         ipv6: false,
     };
-    let veth = Veth {
+    let veth = Port {
         name: name("vi1"),
-        peer: name("eth0"),
+        kind: PortKind::Veth,
+        ifname: name("eth0"),
         netns: NetnsRef::Name("c1".into()),
         mac: None,
         mtu: None,
@@ -57,7 +58,7 @@ fn rows() -> Vec<(Owner, Desired)> {
             Desired::Objects(vec![object]),
         )
     };
-    vec![row("bridges", Object::Bridge(bridge)), row("ports", Object::Veth(veth))]
+    vec![row("bridges", Object::Bridge(bridge)), row("ports", Object::Port(veth))]
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn rows_that_change_and_go_are_followed() {
     let mut lab = Lab::new(with_ports(2));
     lab.converged(1);
     let mut changed = veth(0, named("c0"));
-    changed.peer = name("lan0");
+    changed.ifname = name("lan0");
     changed.mtu = Some(1400);
     changed.addresses = vec!["10.9.1.1/16".parse().unwrap(), "fd09::2/64".parse().unwrap()];
     changed.routes = vec![
@@ -75,7 +75,7 @@ fn rows_that_change_and_go_are_followed() {
         Route::default_via("fd09::1".parse().unwrap()),
     ];
     changed.ipv6 = true;
-    let cfg = lab.commit(vec![(owner("ports", 0), Desired::Objects(vec![Object::Veth(changed)]))]);
+    let cfg = lab.commit(vec![(owner("ports", 0), Desired::Objects(vec![Object::Port(changed)]))]);
     lab.converged(cfg);
     let inside = sh("ip -n c0 addr show lan0");
     assert!(inside.contains("10.9.1.1/16") && inside.contains("fd09::2/64") && !inside.contains("10.9.0.10/"));
@@ -192,9 +192,9 @@ fn namespace_of_a_process_and_of_a_path_is_served() {
     lab.converged(1);
     sh(&format!("nsenter -t {pid} -n ping -c1 -W2 10.9.0.1"));
     let mut changed = veth(0, NetnsRef::Path(format!("/proc/{pid}/ns/net").into()));
-    changed.peer = name("eth1");
+    changed.ifname = name("eth1");
     changed.sysctls = [("ipv4/conf/eth1/rp_filter".into(), "0".into())].into();
-    let cfg = lab.commit(vec![(owner("ports", 0), Desired::Objects(vec![Object::Veth(changed)]))]);
+    let cfg = lab.commit(vec![(owner("ports", 0), Desired::Objects(vec![Object::Port(changed)]))]);
     lab.converged(cfg);
     assert_eq!(
         lab.operations.iter().filter(|o| o.starts_with("add link vi0")).count(),
@@ -233,7 +233,7 @@ fn refused_operation_tells_the_kernels_words_and_fails_only_its_row() {
     let mut rows = with_ports(2);
     let mut wrong = veth(0, named("c0"));
     wrong.routes = vec![Route::default_via("192.0.2.1".parse().unwrap())];
-    rows[2].1 = Desired::Objects(vec![Object::Veth(wrong)]);
+    rows[2].1 = Desired::Objects(vec![Object::Port(wrong)]);
     let mut lab = Lab::new(rows);
     lab.until("failed", |lab| {
         lab.state(&owner("ports", 0)) == Some(State::Failed) && lab.progress.0 == 1

@@ -71,7 +71,7 @@ impl Reconciler {
         if self.dirty.len() <= OBJECTS_PER_PLAN_MAX {
             return std::mem::take(&mut self.dirty);
         }
-        let leaf = |key: &ObjectKey| self.want.get(key).is_some_and(|w| matches!(w.object, Object::Veth(_)));
+        let leaf = |key: &ObjectKey| self.want.get(key).is_some_and(|w| matches!(w.object, Object::Port(_)));
         let mut order: Vec<ObjectKey> = self.dirty.iter().filter(|key| !leaf(key)).cloned().collect();
         order.extend(self.dirty.iter().filter(|key| leaf(key)).cloned());
         order.truncate(OBJECTS_PER_PLAN_MAX);

@@ -12,7 +12,7 @@ use crate::address;
 use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::{LinkName, Mac};
-use crate::object::{NetnsRef, Object, Route, Veth};
+use crate::object::{self, NetnsRef, Object, Route};
 use crate::reconcile::Desired;
 use crate::tables::lxc::Attachment;
 use crate::tables::networks::{self, IPV6_MTU_MIN, Network};
@@ -97,9 +97,8 @@ pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
     if let Some(reason) = waits_for(view, row) {
         return Desired::Waiting(reason);
     }
-    let veth = port(view.tables, view.rows, row).map(|port| veth(view, row, port));
-    match veth {
-        Ok(veth) => Desired::Objects(vec![Object::Veth(veth)]),
+    match port(view.tables, view.rows, row) {
+        Ok(port) => Desired::Objects(vec![Object::Port(object(view, row, port))]),
         Err(fault) => Desired::Invalid(fault.to_string().into()),
     }
 }
@@ -313,7 +312,8 @@ fn named_netns(text: &str) -> Result<NetnsRef, String> {
     Ok(NetnsRef::Name(text.into()))
 }
 
-fn veth(view: &View<'_>, row: &Row, port: Port) -> Veth {
+/// The object that a port is.
+fn object(view: &View<'_>, row: &Row, port: Port) -> object::Port {
     let addresses = all_addresses(view, row, &port);
     let mut routes: Vec<Route> = [true, false]
         .into_iter()
@@ -330,13 +330,14 @@ fn veth(view: &View<'_>, row: &Row, port: Port) -> Veth {
     let bridge = port
         .bridge
         .and_then(|uuid| view.rows.row(view.tables.bridges.this, uuid));
-    Veth {
+    object::Port {
+        kind: object::PortKind::Veth,
         mac: Some(port.mac.unwrap_or_else(|| Mac::derived(row.uuid().as_bytes()))),
         mtu: port.mtu,
         bridge: bridge.and_then(|row| bridges::link_name(&view.tables.bridges, row).ok()),
         ipv6: addresses.iter().any(|address| address.addr().is_ipv6()),
         name: port.name,
-        peer: port.ifname,
+        ifname: port.ifname,
         netns: port.netns,
         addresses,
         routes,

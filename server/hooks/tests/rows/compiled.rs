@@ -59,7 +59,7 @@ fn network_of_ports_on_a_bridge_is_compiled() {
     let mut veths: Vec<_> = objects(&desired, "ports")
         .into_iter()
         .map(|object| {
-            if let Object::Veth(veth) = object {
+            if let Object::Port(veth) = object {
                 veth
             } else {
                 panic!("{object:?}")
@@ -67,7 +67,7 @@ fn network_of_ports_on_a_bridge_is_compiled() {
         })
         .collect();
     veths.sort_by(|a, b| a.name.cmp(&b.name));
-    assert_eq!((veths[0].peer.as_str(), veths[0].mtu), ("net0", Some(1400)));
+    assert_eq!((veths[0].ifname.as_str(), veths[0].mtu), ("net0", Some(1400)));
     assert_eq!(veths[0].netns.to_string(), "namespace /proc/7/ns/net");
     assert_eq!(veths[0].addresses[0].to_string(), "10.0.0.2/24");
     let routes: Vec<String> = veths[0].routes.iter().map(ToString::to_string).collect();
@@ -124,7 +124,7 @@ fn bridge_learns_that_a_network_on_it_has_ipv6() {
     assert!(
         veths
             .iter()
-            .all(|object| matches!(object, Object::Veth(veth) if veth.ipv6))
+            .all(|object| matches!(object, Object::Port(veth) if veth.ipv6))
     );
     // The bridge that a network leaves is concerned too.
     let desired = host.commit(&json!([
@@ -147,7 +147,7 @@ fn bridge_learns_that_a_network_on_it_has_ipv6() {
 fn own_hardware_address_stays_when_a_row_changes() {
     let mut host = Host::new();
     let veth = |desired: &[(Owner, Desired)]| match &objects(desired, "ports")[..] {
-        [Object::Veth(veth)] => veth.clone(),
+        [Object::Port(veth)] => veth.clone(),
         other => panic!("{other:?}"),
     };
     let before = veth(&host.commit(&json!([port("a", &json!({}))])));

@@ -23,10 +23,10 @@ fn container_on_a_bridge_keeps_a_port() {
         json!({"name": "vi101", "kind": "veth", "addresses": "192.168.1.101/24", "gateways": "192.168.1.1", "netns": ["set", []]})
     );
     assert_eq!(host.leases(), ["192.168.1.101"]);
-    let [Object::Veth(veth)] = &objects(&desired, "ports")[..] else {
+    let [Object::Port(veth)] = &objects(&desired, "ports")[..] else {
         panic!("{desired:?}")
     };
-    assert_eq!((veth.name.as_str(), veth.peer.as_str()), ("vi101", "eth0"));
+    assert_eq!((veth.name.as_str(), veth.ifname.as_str()), ("vi101", "eth0"));
     assert_eq!(veth.netns, NetnsRef::Lxc { id: "101".into() });
     assert_eq!(veth.bridge.as_ref().unwrap().as_str(), "vmbr0");
     assert_eq!(veth.routes[0].to_string(), "default via 192.168.1.1");
@@ -68,7 +68,7 @@ fn port_follows_its_container() {
     ]));
     assert_eq!(host.only("ports", &["_uuid"]), before);
     assert_eq!(host.leases(), ["10.0.0.6"]);
-    let [Object::Veth(veth)] = &objects(&desired, "ports")[..] else {
+    let [Object::Port(veth)] = &objects(&desired, "ports")[..] else {
         panic!("{desired:?}")
     };
     assert_eq!((veth.bridge.as_ref().unwrap().as_str(), veth.mtu), ("br1", Some(1400)));
@@ -92,7 +92,7 @@ fn container_without_its_bridge_waits_until_the_row_comes() {
             .any(|(_, desired)| *desired == Desired::Waiting(expected.into()))
     );
     let desired = host.commit(&json!([insert("bridges", &json!({"name": "vmbr0"}))]));
-    let [Object::Veth(veth)] = &objects(&desired, "ports")[..] else {
+    let [Object::Port(veth)] = &objects(&desired, "ports")[..] else {
         panic!("{desired:?}")
     };
     assert_eq!(veth.bridge.as_ref().unwrap().as_str(), "vmbr0");
@@ -116,7 +116,7 @@ fn container_on_a_network_is_given_an_address() {
         container("7", "br0", &[("network", "blue")]),
     ]));
     assert_eq!(host.leases(), ["10.1.0.2"]);
-    let [Object::Veth(veth)] = &objects(&desired, "ports")[..] else {
+    let [Object::Port(veth)] = &objects(&desired, "ports")[..] else {
         panic!("{desired:?}")
     };
     assert_eq!(veth.addresses, ["10.1.0.2/24".parse().unwrap()]);

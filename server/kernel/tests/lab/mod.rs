@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nonnet_hooks::name::{LinkName, Mac};
-use nonnet_hooks::object::{Addresses, Bridge, NetnsRef, Object, Owner, Route, Veth};
+use nonnet_hooks::object::{Addresses, Bridge, NetnsRef, Object, Owner, Port, PortKind, Route};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::report::{Event, EventKind, Report, State};
 use nonnet_hooks::want::Mark;
@@ -96,12 +96,13 @@ pub(crate) fn gateway(link: &str, address: &str) -> Desired {
 }
 
 /// A veth `vi{at}` on `br0` whose `eth0` is in the namespace, with an address of 10.9.0.0/16 and the gateway 10.9.0.1.
-pub(crate) fn veth(at: u32, netns: NetnsRef) -> Veth {
+pub(crate) fn veth(at: u32, netns: NetnsRef) -> Port {
     let at_host = u16::try_from(at).unwrap() + 10;
     let [high, low] = at_host.to_be_bytes();
-    Veth {
+    Port {
         name: name(&format!("vi{at}")),
-        peer: name("eth0"),
+        kind: PortKind::Veth,
+        ifname: name("eth0"),
         netns,
         mac: Some(Mac([2, 0, 0, 9, high, low])),
         mtu: Some(1450),
@@ -114,7 +115,7 @@ pub(crate) fn veth(at: u32, netns: NetnsRef) -> Veth {
 }
 
 pub(crate) fn port(at: u32, netns: NetnsRef) -> Desired {
-    Desired::Objects(vec![Object::Veth(veth(at, netns))])
+    Desired::Objects(vec![Object::Port(veth(at, netns))])
 }
 
 pub(crate) fn named(text: &str) -> NetnsRef {

@@ -1,4 +1,4 @@
-//! The comparison of a veth pair: both ends, and what is on the inner one.
+//! The comparison of a port: its ends, and what is on the inner one.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -10,16 +10,16 @@ use super::{End, For, Planner, Verdict, reference};
 use crate::limits::PROTOCOL;
 use crate::mirror::{Link, Namespace, NamespaceId};
 use crate::name::LinkName;
-use crate::object::{ObjectKey, Owner, Route, Veth};
+use crate::object::{ObjectKey, Owner, Port, Route};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase};
 use crate::want::Resolution;
 
 impl<'a> Planner<'a> {
-    pub(super) fn veth(&mut self, of: For<'_>, owner: &Owner, veth: &Veth, host: &'a Namespace) -> Result<(), Verdict> {
-        let have = self.ours(&veth.name, host)?;
-        let id = match self.want.resolution(&veth.netns) {
+    pub(super) fn port(&mut self, of: For<'_>, owner: &Owner, port: &Port, host: &'a Namespace) -> Result<(), Verdict> {
+        let have = self.ours(&port.name, host)?;
+        let id = match self.want.resolution(&port.netns) {
             Resolution::Present(id) => id,
-            Resolution::Unknown => return Err(Verdict::Unread(eco_format!("{} is being looked for", veth.netns))),
+            Resolution::Unknown => return Err(Verdict::Unread(eco_format!("{} is being looked for", port.netns))),
             Resolution::Absent(reason) => {
                 // What is left reaches into a namespace that the row no longer means.
                 if let Some(link) = have {
@@ -30,11 +30,11 @@ impl<'a> Planner<'a> {
             }
         };
         let Some(inside) = self.have.namespace(id) else {
-            return Err(Verdict::Unread(eco_format!("{} is being read", veth.netns)));
+            return Err(Verdict::Unread(eco_format!("{} is being read", port.netns)));
         };
-        let bridge = self.bridge_of(veth, host)?;
+        let bridge = self.bridge_of(port, host)?;
         let pair = have.and_then(|link| Some((link, self.other_end(link, inside)?)));
-        self.check_peer_name(veth, inside, pair.map(|(_, peer)| peer.index), host)?;
+        self.check_peer_name(port, inside, pair.map(|(_, peer)| peer.index), host)?;
         let (outer, inner) = match pair {
             Some((link, peer)) => (
                 End {
@@ -48,16 +48,16 @@ impl<'a> Planner<'a> {
                     needs: vec![],
                 },
             ),
-            None => self.create_veth(of, veth, have, id, inside),
+            None => self.create_pair(of, port, have, id, inside),
         };
-        self.outer_end(of, owner, veth, &outer, bridge);
-        self.inner_end(of, owner, veth, &inner, inside, id);
+        self.outer_end(of, owner, port, &outer, bridge);
+        self.inner_end(of, owner, port, &inner, inside, id);
         Ok(())
     }
 
     /// The bridge that a port is to join, and the step that makes it if any.
-    pub(super) fn bridge_of(&self, veth: &Veth, host: &Namespace) -> Result<Option<(LinkRef, Vec<usize>)>, Verdict> {
-        let Some(name) = &veth.bridge else { return Ok(None) };
+    pub(super) fn bridge_of(&self, port: &Port, host: &Namespace) -> Result<Option<(LinkRef, Vec<usize>)>, Verdict> {
+        let Some(name) = &port.bridge else { return Ok(None) };
         let key = ObjectKey::Link(name.clone());
         let needs = self.dependency(&key, host, "bridge")?;
         let index = if needs.is_empty() {
@@ -84,18 +84,18 @@ impl<'a> Planner<'a> {
 
     pub(super) fn check_peer_name(
         &self,
-        veth: &Veth,
+        port: &Port,
         inside: &Namespace,
         own: Option<u32>,
         host: &Namespace,
     ) -> Result<(), Verdict> {
-        let Some(other) = inside.link(&veth.peer).filter(|link| Some(link.index) != own) else {
+        let Some(other) = inside.link(&port.ifname).filter(|link| Some(link.index) != own) else {
             return Ok(());
         };
         let leaves = self.want.mark().is_ours(other.group)
             && other.peer.and_then(|index| host.link_at(index)).is_some_and(|outer| {
                 let name = LinkName::observed(&outer.name);
-                name == veth.name || self.deleted.contains_key(&name)
+                name == port.name || self.deleted.contains_key(&name)
             });
         if leaves {
             return Ok(());
@@ -105,28 +105,28 @@ impl<'a> Planner<'a> {
         if gone && self.want.mark().is_ours(other.group) {
             return Err(Verdict::Leaving(eco_format!(
                 "{} already has a link named {}",
-                veth.netns,
-                veth.peer
+                port.netns,
+                port.ifname
             )));
         }
         Err(Verdict::Conflict(eco_format!(
             "{} already has a link named {}",
-            veth.netns,
-            veth.peer
+            port.netns,
+            port.ifname
         )))
     }
 
-    pub(super) fn create_veth(
+    pub(super) fn create_pair(
         &mut self,
         of: For<'_>,
-        veth: &Veth,
+        port: &Port,
         have: Option<&Link>,
         id: NamespaceId,
         inside: &Namespace,
     ) -> (End<'a>, End<'a>) {
         let mut needs: Vec<usize> = have.map(|link| self.delete(of, link)).into_iter().collect();
         // The name inside may be held by a pair that this plan deletes.
-        let holder = inside.link(&veth.peer).and_then(|other| other.peer);
+        let holder = inside.link(&port.ifname).and_then(|other| other.peer);
         let outer = holder.and_then(|index| self.have.host().and_then(|host| host.link_at(index)));
         needs.extend(
             outer
@@ -135,18 +135,18 @@ impl<'a> Planner<'a> {
         );
         let link = LinkRef {
             namespace: NamespaceId::Host,
-            name: veth.name.clone(),
+            name: port.name.clone(),
             index: None,
         };
         let peer = LinkRef {
             namespace: id,
-            name: veth.peer.clone(),
+            name: port.ifname.clone(),
             index: None,
         };
         let new = NewLink::Veth {
             peer: peer.clone(),
-            peer_mac: veth.mac,
-            mtu: veth.mtu,
+            peer_mac: port.mac,
+            mtu: port.mtu,
         };
         let add = Operation::LinkAdd {
             link: link.clone(),
@@ -174,13 +174,13 @@ impl<'a> Planner<'a> {
         &mut self,
         of: For<'_>,
         owner: &Owner,
-        veth: &Veth,
+        port: &Port,
         end: &End<'a>,
         bridge: Option<(LinkRef, Vec<usize>)>,
     ) {
-        let mut set = self.common(owner, veth.bridge.is_some() || !veth.ipv6);
+        let mut set = self.common(owner, port.bridge.is_some() || !port.ipv6);
         set.up = Some(true);
-        set.mtu = veth.mtu.filter(|_| end.have.is_some());
+        set.mtu = port.mtu.filter(|_| end.have.is_some());
         let mut needs = end.needs.clone();
         match bridge {
             Some((link, made)) => {
@@ -201,17 +201,17 @@ impl<'a> Planner<'a> {
         &mut self,
         of: For<'_>,
         owner: &Owner,
-        veth: &Veth,
+        port: &Port,
         end: &End<'a>,
         inside: &'a Namespace,
         id: NamespaceId,
     ) {
-        let mut set = self.common(owner, !veth.ipv6);
+        let mut set = self.common(owner, !port.ipv6);
         set.up = Some(true);
         if end.have.is_some() {
-            set.name = Some(veth.peer.clone());
-            set.mac = veth.mac;
-            set.mtu = veth.mtu;
+            set.name = Some(port.ifname.clone());
+            set.mac = port.mac;
+            set.mtu = port.mtu;
         }
         let mut needs = end.needs.clone();
         needs.extend(self.configure(of, end, &set));
@@ -223,7 +223,7 @@ impl<'a> Planner<'a> {
         if id != NamespaceId::Host {
             self.loopback(of, inside, id);
         }
-        let wanted: BTreeSet<IpNet> = veth.addresses.iter().copied().collect();
+        let wanted: BTreeSet<IpNet> = port.addresses.iter().copied().collect();
         self.withdraw_addresses(of, &end, &wanted);
         let addresses = self.add_addresses(of, &end, &wanted);
         let needs = if addresses.is_empty() {
@@ -233,14 +233,14 @@ impl<'a> Planner<'a> {
         };
         self.routes(
             of,
-            veth,
+            port,
             &End {
                 link: end.link,
                 have: end.have,
                 needs,
             },
         );
-        for (path, value) in &veth.sysctls {
+        for (path, value) in &port.sysctls {
             let was = inside.sysctl(path).cloned();
             if was.as_ref() != Some(value) {
                 let (path, value) = (path.clone(), value.clone());
@@ -283,8 +283,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    pub(super) fn routes(&mut self, of: For<'_>, veth: &Veth, end: &End<'_>) {
-        let wanted: BTreeSet<Route> = veth.routes.iter().map(Route::settled).collect();
+    pub(super) fn routes(&mut self, of: For<'_>, port: &Port, end: &End<'_>) {
+        let wanted: BTreeSet<Route> = port.routes.iter().map(Route::settled).collect();
         let mut present = BTreeSet::new();
         if let Some((namespace, link)) = end.have {
             let through_none = namespace.routes(None).filter(|have| wanted.contains(&have.route));
