@@ -6,6 +6,7 @@
 mod addresses;
 mod containers;
 mod names;
+mod parents;
 mod subnets;
 
 use std::collections::BTreeSet;
@@ -49,6 +50,7 @@ impl NonnetHook {
         check_rows(tables, &changes)?;
         subnets::check(tables, transaction, &changes)?;
         names::check(tables, transaction, &changes)?;
+        parents::check(tables, transaction, &changes)?;
         let ports = concerned_ports(tables, transaction, &changes);
         addresses::settle(tables, transaction, &changes, &ports)?;
         subnets::check_gateways(tables, transaction, &changes)

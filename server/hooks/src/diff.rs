@@ -5,6 +5,7 @@
 
 mod part;
 mod port;
+mod single;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,7 +16,10 @@ use crate::mirror::{Link, Mirror, Namespace, NamespaceId};
 use crate::name::LinkName;
 use crate::object::{Addresses, Bridge, Object, ObjectKey, Owner, Wanted};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase, Plan, Step};
-use crate::want::Want;
+use crate::want::{Resolution, Want};
+
+/// Links on links on links at most that are planned at once; longer chains take several plans.
+const RANKS_MAX: usize = 6;
 
 /// What the comparison found about one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +58,15 @@ pub fn plan(want: &Want, have: &Mirror, keys: &BTreeSet<ObjectKey>) -> Diff {
         made: HashMap::new(),
         deleted: HashMap::new(),
     };
+    for key in keys {
+        planner.clear(key);
+    }
     // Who is depended on comes first; who leaves makes room for who comes.
-    for pass in 0..4 {
-        for key in keys.iter().filter(|key| rank(want, key) == pass) {
-            let verdict = planner.object(key);
-            planner.diff.verdicts.insert(key.clone(), verdict);
-        }
+    let mut order: Vec<(usize, &ObjectKey)> = keys.iter().map(|key| (rank(want, key, RANKS_MAX), key)).collect();
+    order.sort();
+    for (_, key) in order {
+        let verdict = planner.object(key);
+        planner.diff.verdicts.insert(key.clone(), verdict);
     }
     planner.diff.plan.sort();
     planner.diff
@@ -82,6 +89,9 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
             if want.get(&key).is_none() {
                 keys.insert(key);
             }
+            if want.has_end_on_host(&name) {
+                continue;
+            }
             let wanted = want.addresses_on(&name);
             if host
                 .addresses(link.index)
@@ -98,12 +108,16 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
     keys
 }
 
-fn rank(want: &Want, key: &ObjectKey) -> usize {
+/// When an object's turn is: after that of what it needs. `left` bounds the length of a chain, which rows could make a circle.
+fn rank(want: &Want, key: &ObjectKey, left: usize) -> usize {
     match (want.get(key).map(|w| &w.object), key) {
-        (_, ObjectKey::Addresses { .. }) => 3,
+        (_, ObjectKey::Addresses { .. }) => usize::MAX,
         (None, ObjectKey::Link(_)) => 0,
-        (Some(Object::Port(_)), _) => 2,
-        (Some(_), _) => 1,
+        (Some(_), _) if left == 0 => 1,
+        (Some(object), _) => {
+            let needs = object.depends_on();
+            1 + needs.iter().map(|need| rank(want, need, left - 1)).max().unwrap_or(0)
+        }
     }
 }
 
@@ -113,8 +127,8 @@ struct Planner<'a> {
     diff: Diff,
     /// The step that creates the link of a key.
     made: HashMap<ObjectKey, usize>,
-    /// The step that deletes the link of a name on the host.
-    deleted: HashMap<LinkName, usize>,
+    /// The step that deletes the link of an index in a namespace.
+    deleted: HashMap<(NamespaceId, u32), usize>,
 }
 
 /// The step's object and owner, said once for all steps of an object.
@@ -138,8 +152,15 @@ impl<'a> Planner<'a> {
         let Some(host) = self.have.host() else {
             return Verdict::Unread("the kernel has not been read yet".into());
         };
-        let before = self.diff.plan.steps.len();
         let want = self.want;
+        if want
+            .left(key)
+            .any(|(netns, _)| want.resolution(netns) == Resolution::Unknown)
+        {
+            return Verdict::Unread("it is being looked for where it was".into());
+        }
+        let cleared = self.diff.plan.steps.iter().any(|step| step.object == *key);
+        let before = self.diff.plan.steps.len() - usize::from(cleared);
         let stop = match want.get(key) {
             None => {
                 self.collect(key, host);
@@ -189,18 +210,16 @@ impl<'a> Planner<'a> {
             ObjectKey::Link(name) => {
                 if self.want.inner_end_on_host(name).is_none() {
                     let owner = Owner::from_alias(&link.alias);
-                    self.delete(
-                        For {
-                            key,
-                            owner: owner.as_ref(),
-                        },
-                        link,
-                    );
+                    let step = For {
+                        key,
+                        owner: owner.as_ref(),
+                    };
+                    self.delete(step, NamespaceId::Host, link);
                 }
             }
             ObjectKey::Addresses { link: name, .. } => {
                 // With the link goes what is on it.
-                if !self.deleted.contains_key(name) && self.want.inner_end_on_host(name).is_none() {
+                if !self.deleted.contains_key(&(NamespaceId::Host, link.index)) && !self.want.has_end_on_host(name) {
                     let wanted = self.want.addresses_on(name);
                     let end = End {
                         link: reference(NamespaceId::Host, link),
@@ -213,18 +232,22 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn delete(&mut self, of: For<'_>, link: &Link) -> usize {
-        let reference = reference(NamespaceId::Host, link);
-        let name = reference.name.clone();
-        let at = self.step(of, Phase::Delete, &[], Operation::LinkDel { link: reference });
-        self.deleted.insert(name, at);
+    fn delete(&mut self, of: For<'_>, namespace: NamespaceId, link: &Link) -> usize {
+        if let Some(at) = self.deleted.get(&(namespace, link.index)) {
+            return *at;
+        }
+        let operation = Operation::LinkDel {
+            link: reference(namespace, link),
+        };
+        let at = self.step(of, Phase::Delete, &[], operation);
+        self.deleted.insert((namespace, link.index), at);
         at
     }
 
     fn bridge(&mut self, of: For<'_>, owner: &Owner, bridge: &Bridge, host: &'a Namespace) -> Result<(), Verdict> {
         let have = self.ours(&bridge.name, host)?;
         let needs = match have {
-            Some(link) if link.kind != "bridge" => vec![self.delete(of, link)],
+            Some(link) if link.kind != "bridge" => vec![self.delete(of, NamespaceId::Host, link)],
             Some(link) => {
                 self.adjust_bridge(of, owner, bridge, host, link);
                 return Ok(());
@@ -318,13 +341,13 @@ impl<'a> Planner<'a> {
         let missing = || Verdict::Waiting(eco_format!("{kind} {name} does not exist"));
         let link = host
             .link(name)
-            .filter(|_| !self.deleted.contains_key(name))
+            .filter(|link| !self.deleted.contains_key(&(NamespaceId::Host, link.index)))
             .ok_or_else(missing)?;
         if kind == "bridge" && link.kind != "bridge" {
             return Err(Verdict::Waiting(eco_format!("{name} is not a bridge")));
         }
-        // A port may join a bridge that nobody described; nothing else of somebody else's is built upon.
-        let described = self.want.get(key).is_some() || kind != "bridge";
+        // A port may be on a bridge or parent that nobody described; addresses go on nothing of somebody else's.
+        let described = self.want.get(key).is_some() || kind == "link";
         if described && !self.want.mark().is_ours(link.group) {
             return Err(Verdict::Waiting(eco_format!("{kind} {name} is not nonnet's")));
         }

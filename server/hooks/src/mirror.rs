@@ -10,7 +10,7 @@ use ecow::EcoString;
 use ipnet::IpNet;
 
 use crate::name::{LinkName, Mac};
-use crate::object::Route;
+use crate::object::{Route, Spec};
 
 /// A network namespace that the kernel side has open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,12 +44,16 @@ pub struct Link {
     pub up: bool,
     /// Whether it carries packets (`IFF_LOWER_UP`).
     pub carrier: bool,
-    /// The index of the other end of a veth pair, in the other end's namespace (`IFLA_LINK`).
+    /// The index of the other end of a veth pair, in the other end's namespace; of a link on another one, of that one (`IFLA_LINK`).
     pub peer: Option<u32>,
     /// Whether the kernel makes no IPv6 address on it by itself (`addr_gen_mode none`). `None`: not told.
     pub address_generation_off: Option<bool>,
     /// Whether a bridge speaks the spanning tree protocol. `None`: no bridge.
     pub stp: Option<bool>,
+    /// The settings of its kind, of those that nonnet makes.
+    pub spec: Option<Spec>,
+    /// Whether its bridge keeps it from other isolated ports. `None`: it is no port of a bridge.
+    pub isolated: Option<bool>,
 }
 
 /// An address on a link.

@@ -27,6 +27,8 @@ const ESRCH: i32 = 3;
 pub struct Model {
     namespaces: BTreeMap<NamespaceId, Space>,
     pairs: BTreeMap<(NamespaceId, u32), (NamespaceId, u32)>,
+    /// The links that are on a link.
+    children: BTreeMap<(NamespaceId, u32), Vec<(NamespaceId, u32)>>,
     seed: u64,
 }
 
@@ -249,6 +251,25 @@ impl Model {
                 }
                 Ok(seen)
             }
+            NewLink::Single { spec, parent, mac, mtu } => {
+                let parent = parent
+                    .as_ref()
+                    .map(|parent| Ok((parent.namespace, self.find(parent)?)))
+                    .transpose()?;
+                let single = Link {
+                    kind: spec.kind().into(),
+                    spec: Some(spec.clone()),
+                    peer: parent.map(|(_, index)| index),
+                    mac: *mac,
+                    mtu: mtu.unwrap_or(1500),
+                    ..base
+                };
+                let (index, seen) = self.insert(link.namespace, single)?;
+                if let Some(parent) = parent {
+                    self.children.entry(parent).or_default().push((link.namespace, index));
+                }
+                Ok(vec![seen])
+            }
         }
     }
 
@@ -293,6 +314,12 @@ impl Model {
             l.mtu = set.mtu.unwrap_or(l.mtu);
             l.master = master.unwrap_or(l.master);
             l.address_generation_off = set.address_generation_off.or(l.address_generation_off);
+            l.spec = set.spec.map(|spec| *spec).or_else(|| l.spec.take());
+            l.isolated = if l.master.is_none() {
+                None
+            } else {
+                set.isolated.or(l.isolated).or(Some(false))
+            };
             l.stp = set.stp.filter(|_| l.kind == "bridge").or(l.stp);
             l.up = set.up.unwrap_or(l.up);
             l.carrier = l.up;
@@ -302,6 +329,9 @@ impl Model {
 
     fn delete_link(&mut self, id: NamespaceId, index: u32, seen: &mut Vec<Observation>) {
         let other = self.pairs.remove(&(id, index));
+        for (id, index) in self.children.remove(&(id, index)).unwrap_or_default() {
+            self.delete_link(id, index, seen);
+        }
         let Some(space) = self.namespaces.get_mut(&id) else {
             return;
         };
@@ -312,6 +342,7 @@ impl Model {
         space.routes.retain(|r| r.index != Some(index));
         for link in space.links.values_mut().filter(|l| l.master == Some(index)) {
             link.master = None;
+            link.isolated = None;
             seen.push(observed(id, Change::LinkSet(link.clone())));
         }
         seen.push(observed(id, Change::LinkGone(index)));

@@ -4,6 +4,7 @@
 //! rows, databases or netlink.
 
 mod port;
+mod spec;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,7 +12,11 @@ use std::net::IpAddr;
 use ecow::EcoString;
 use ipnet::IpNet;
 
-pub use self::port::{Port, PortKind};
+pub use self::port::{Port, PortKind, Single};
+pub use self::spec::{
+    Bond, BondHash, BondMode, Fit, Geneve, Ipvlan, IpvlanMode, IpvlanReach, Macvlan, MacvlanMode, Spec, Tap, Vlan,
+    Vxlan,
+};
 use crate::limits::ROUTE_TABLE_MAIN;
 use crate::name::{LinkName, Mac};
 
@@ -201,12 +206,15 @@ impl Wanted {
 }
 
 impl Object {
-    /// The object that must exist before this one can: a port's bridge, the link that addresses go on.
-    pub fn depends_on(&self) -> Option<ObjectKey> {
+    /// The objects that must exist before this one can: a port's bridge and parent, the link that addresses go on.
+    pub fn depends_on(&self) -> Vec<ObjectKey> {
         match self {
-            Self::Bridge(_) => None,
-            Self::Port(port) => port.bridge.clone().map(ObjectKey::Link),
-            Self::Addresses(addresses) => Some(ObjectKey::Link(addresses.link.clone())),
+            Self::Bridge(_) => Vec::new(),
+            Self::Port(port) => {
+                let links = port.bridge.iter().chain(port.parent());
+                links.cloned().map(ObjectKey::Link).collect()
+            }
+            Self::Addresses(addresses) => vec![ObjectKey::Link(addresses.link.clone())],
         }
     }
 

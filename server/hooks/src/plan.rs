@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::mirror::NamespaceId;
 use crate::name::{LinkName, Mac};
-use crate::object::{ObjectKey, Owner, Route};
+use crate::object::{ObjectKey, Owner, Route, Spec};
 
 /// When a step runs: all steps of a phase are over before the next phase begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +65,17 @@ pub enum NewLink {
         /// Both ends' MTU in bytes.
         mtu: Option<u32>,
     },
+    /// A link without another end.
+    Single {
+        /// Its kind and settings.
+        spec: Spec,
+        /// The link of the server's own namespace that it is on or sends through.
+        parent: Option<LinkRef>,
+        /// Its hardware address.
+        mac: Option<Mac>,
+        /// Its MTU in bytes.
+        mtu: Option<u32>,
+    },
 }
 
 /// The settings of a link that can change; `None` leaves one as it is.
@@ -86,6 +97,10 @@ pub struct LinkChange {
     pub address_generation_off: Option<bool>,
     /// Whether a bridge speaks the spanning tree protocol.
     pub stp: Option<bool>,
+    /// The settings of its kind.
+    pub spec: Option<Box<Spec>>,
+    /// Whether its bridge keeps it from the other ports that are isolated.
+    pub isolated: Option<bool>,
     /// Whether the link is set up.
     pub up: Option<bool>,
 }
@@ -278,7 +293,7 @@ impl Operation {
         })
     }
 
-    /// The namespace in which the operation is asked for.
+    /// The namespace that the operation changes.
     pub fn namespace(&self) -> NamespaceId {
         match self {
             Self::LinkAdd { link, .. }
@@ -339,6 +354,11 @@ impl fmt::Display for NewLink {
                 write!(f, "type veth peer {peer}")?;
                 (peer_mac, mtu)
             }
+            Self::Single { spec, parent, mac, mtu } => {
+                write!(f, "type {spec}")?;
+                parent.as_ref().map_or(Ok(()), |parent| write!(f, " on {parent}"))?;
+                (mac, mtu)
+            }
         };
         if let Some(mac) = mac {
             write!(f, " mac {mac}")?;
@@ -375,6 +395,12 @@ impl fmt::Display for LinkChange {
         }
         if let Some(stp) = self.stp {
             write!(f, " stp {}", on(stp))?;
+        }
+        if let Some(spec) = &self.spec {
+            write!(f, " type {spec}")?;
+        }
+        if let Some(isolated) = self.isolated {
+            write!(f, " isolated {}", on(isolated))?;
         }
         match self.up {
             Some(true) => f.write_str(" up"),

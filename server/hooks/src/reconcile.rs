@@ -20,7 +20,7 @@ use crate::diff;
 use crate::limits::RESYNC_MS;
 use crate::mirror::{Change, Mirror, NamespaceId, Observation, Touched};
 use crate::name::LinkName;
-use crate::object::{NetnsRef, ObjectKey, Owner, Wanted};
+use crate::object::{NetnsRef, Object, ObjectKey, Owner, Wanted};
 use crate::plan::{Outcome, Plan};
 use crate::report::{Report, State};
 use crate::want::{Resolution, Want};
@@ -239,6 +239,9 @@ impl Reconciler {
     fn want_object(&mut self, key: &ObjectKey, wanted: Wanted) {
         let before = self.want.get(key).and_then(|w| w.object.netns()).cloned();
         let now = wanted.object.netns().cloned();
+        if before != now {
+            self.leave(key);
+        }
         if let Some(netns) = now.filter(|n| *n != NetnsRef::Host && self.want.users(n).next().is_none()) {
             self.out.push(Output::Watch(netns));
         }
@@ -250,6 +253,9 @@ impl Reconciler {
     fn release(&mut self, now_ms: u64, cfg: u64, owner: &Owner, keys: BTreeSet<ObjectKey>) {
         for key in keys {
             let netns = self.want.get(&key).and_then(|w| w.object.netns()).cloned();
+            if self.want.get(&key).is_some_and(|w| w.owner == *owner) {
+                self.leave(&key);
+            }
             self.want.remove(&key, owner);
             self.unwatch(netns);
             self.dirty.extend(self.want.dependents(&key).cloned());
@@ -258,6 +264,27 @@ impl Reconciler {
             if let Some(heir) = self.want.get(&key).map(|w| w.owner.clone()) {
                 self.stale_rows.insert(heir);
             }
+        }
+    }
+
+    /// Notes where the object of a key is that is wanted there no longer, if nothing outside that namespace tells of it.
+    fn leave(&mut self, key: &ObjectKey) {
+        let Some(Wanted {
+            owner,
+            object: Object::Port(port),
+        }) = self.want.get(key).cloned()
+        else {
+            return;
+        };
+        if port.is_inside() {
+            self.want.leave(key, port.netns, owner);
+        }
+    }
+
+    /// Nothing of an object is left where it was: those namespaces need not be observed for it any more.
+    fn cleared(&mut self, key: &ObjectKey) {
+        for netns in self.want.cleared(key) {
+            self.unwatch(Some(netns));
         }
     }
 

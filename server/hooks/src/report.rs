@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use crate::mirror::{Link, Mirror, Namespace};
 use crate::name::Mac;
-use crate::object::{Object, ObjectKey, Owner, Wanted};
+use crate::object::{Object, ObjectKey, Owner, Port, PortKind, Wanted};
 use crate::want::{Resolution, Want};
 
 /// A row's state, from good to bad.
@@ -123,23 +123,7 @@ impl Facts {
         };
         match &wanted.object {
             Object::Bridge(bridge) => host.link(&bridge.name).map(|link| Self::of_link(link, link, host)),
-            Object::Port(port) => host
-                .link(&port.name)
-                .filter(|link| want.mark().is_ours(link.group))
-                .map(|outer| {
-                    let inside = match want.resolution(&port.netns) {
-                        Resolution::Present(id) => have.namespace(id),
-                        Resolution::Unknown | Resolution::Absent(_) => None,
-                    };
-                    match inside.and_then(|inside| Some((inside, inside.link_at(outer.peer?)?))) {
-                        Some((inside, inner)) => Self::of_link(outer, inner, inside),
-                        None => Self {
-                            ifindex: Some(outer.index),
-                            up: Some(false),
-                            ..Self::default()
-                        },
-                    }
-                }),
+            Object::Port(port) => Self::of_port(port, want, have, host),
             Object::Addresses(on) => host.link(&on.link).map(|link| {
                 let mut facts = Self::of_link(link, link, host);
                 facts.addresses.retain(|address| on.addresses.contains(address));
@@ -147,6 +131,28 @@ impl Facts {
             }),
         }
         .unwrap_or_default()
+    }
+
+    fn of_port(port: &Port, want: &Want, have: &Mirror, host: &Namespace) -> Option<Self> {
+        let inside = match want.resolution(&port.netns) {
+            Resolution::Present(id) => have.namespace(id),
+            Resolution::Unknown | Resolution::Absent(_) => None,
+        };
+        if let PortKind::Single(_) = port.kind {
+            let link = inside?.link(&port.ifname)?;
+            return Some(Self::of_link(link, link, inside?)).filter(|_| want.mark().is_ours(link.group));
+        }
+        let outer = host.link(&port.name).filter(|link| want.mark().is_ours(link.group))?;
+        Some(
+            match inside.and_then(|inside| Some((inside, inside.link_at(outer.peer?)?))) {
+                Some((inside, inner)) => Self::of_link(outer, inner, inside),
+                None => Self {
+                    ifindex: Some(outer.index),
+                    up: Some(false),
+                    ..Self::default()
+                },
+            },
+        )
     }
 
     fn of_link(outer: &Link, inner: &Link, inside: &Namespace) -> Self {

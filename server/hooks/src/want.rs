@@ -39,6 +39,8 @@ pub struct Want {
     references: HashMap<NamespaceId, BTreeSet<NetnsRef>>,
     users: HashMap<NetnsRef, BTreeSet<ObjectKey>>,
     dependents: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Where objects were that may still be there, and for whom.
+    left: BTreeMap<ObjectKey, BTreeSet<(NetnsRef, Owner)>>,
 }
 
 impl Mark {
@@ -73,6 +75,7 @@ impl Want {
             references: HashMap::new(),
             users: HashMap::new(),
             dependents: HashMap::new(),
+            left: BTreeMap::new(),
         }
     }
 
@@ -145,9 +148,38 @@ impl Want {
         }
     }
 
-    /// The objects that reach into a namespace by this reference.
+    /// The objects that reach into a namespace by this reference, or did and may still be there.
     pub fn users(&self, netns: &NetnsRef) -> impl Iterator<Item = &ObjectKey> {
-        self.users.get(netns).into_iter().flatten()
+        let left = self
+            .left
+            .iter()
+            .filter(move |(_, places)| places.iter().any(|(left, _)| left == netns));
+        self.users
+            .get(netns)
+            .into_iter()
+            .flatten()
+            .chain(left.map(|(key, _)| key))
+    }
+
+    /// Notes that what one owner wanted under a key was inside a namespace, and has to be taken away there.
+    pub fn leave(&mut self, key: &ObjectKey, netns: NetnsRef, owner: Owner) {
+        self.left.entry(key.clone()).or_default().insert((netns, owner));
+    }
+
+    /// The namespaces in which there may be something of a key that has to be taken away, and for whom it was there.
+    pub fn left(&self, key: &ObjectKey) -> impl Iterator<Item = &(NetnsRef, Owner)> {
+        self.left.get(key).into_iter().flatten()
+    }
+
+    /// The keys of which there may be something that has to be taken away.
+    pub fn left_keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.left.keys()
+    }
+
+    /// Notes that nothing of a key is left anywhere. Gives where it was.
+    pub fn cleared(&mut self, key: &ObjectKey) -> Vec<NetnsRef> {
+        let left = self.left.remove(key).unwrap_or_default();
+        left.into_iter().map(|(netns, _)| netns).collect()
     }
 
     /// The objects that reach into a namespace, by whatever reference.
@@ -193,6 +225,14 @@ impl Want {
     pub fn inner_end_on_host(&self, name: &LinkName) -> Option<&ObjectKey> {
         self.users(&NetnsRef::Host).find(|key| {
             self.get(key)
+                .is_some_and(|w| matches!(&w.object, Object::Port(port) if port.ifname == *name && port.name != *name))
+        })
+    }
+
+    /// Whether a port wants an end of its own in the server's own namespace under this name: what is on it is the port's business.
+    pub fn has_end_on_host(&self, name: &LinkName) -> bool {
+        self.users(&NetnsRef::Host).any(|key| {
+            self.get(key)
                 .is_some_and(|w| matches!(&w.object, Object::Port(port) if port.ifname == *name))
         })
     }
@@ -202,7 +242,7 @@ impl Want {
         if let Some(netns) = netns {
             remove_from(&mut self.users, &netns, key);
         }
-        if let Some(on) = on {
+        for on in on {
             remove_from(&mut self.dependents, &on, key);
         }
     }
@@ -212,16 +252,16 @@ impl Want {
         if let Some(netns) = netns {
             self.users.entry(netns).or_default().insert(key.clone());
         }
-        if let Some(on) = on {
+        for on in on {
             self.dependents.entry(on).or_default().insert(key.clone());
         }
     }
 
-    /// The namespace that the object of this key is in, and the object that it needs.
-    fn relations(&self, key: &ObjectKey) -> (Option<NetnsRef>, Option<ObjectKey>) {
+    /// The namespace that the object of this key is in, and the objects that it needs.
+    fn relations(&self, key: &ObjectKey) -> (Option<NetnsRef>, Vec<ObjectKey>) {
         let object = self.get(key).map(|wanted| &wanted.object);
         let netns = object.and_then(|object| object.netns().cloned());
-        (netns, object.and_then(Object::depends_on))
+        (netns, object.map(Object::depends_on).unwrap_or_default())
     }
 }
 

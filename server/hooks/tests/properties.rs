@@ -1,7 +1,7 @@
 //! Random wanted states against the kernel in memory: what a plan promises.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use nonnet_hooks::diff::{self, Verdict};
@@ -9,7 +9,10 @@ use nonnet_hooks::limits::PROTOCOL;
 use nonnet_hooks::mirror::{Change, Link, Mirror, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
-use nonnet_hooks::object::{Addresses, Bridge, NetnsRef, Object, ObjectKey, Owner, Port, PortKind, Route, Wanted};
+use nonnet_hooks::object::{
+    Addresses, Bridge, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, Owner, Port, PortKind, Route, Single, Spec,
+    Tap, Vxlan, Wanted,
+};
 use nonnet_hooks::plan::{Operation, Plan};
 use nonnet_hooks::want::{Mark, Resolution, Want};
 use proptest::prelude::*;
@@ -59,25 +62,89 @@ prop_compose! {
         addresses in proptest::collection::btree_set(2_u8..5, 0..3),
         gateway: bool,
         ipv6: bool,
+        isolated: bool,
     ) -> Option<Wanted> {
         let gateway = gateway && !addresses.is_empty();
         // One destination per port: two ports of a namespace cannot both have the same route.
         let destination = format!("10.{}.0.0/16", 100 + at).parse().unwrap();
         let routes = gateway.then(|| Route::to(destination, Some(IpAddr::from([10, 9, at as u8, 1]))));
         let veth = Port {
-            name: name(&format!("vi{at}")),
-            kind: PortKind::Veth,
-            ifname: name(&format!("eth{peer}")),
-            netns: netns(space),
             mac: mac.map(|m| Mac([2, 0, 0, 0, 2, m])),
             mtu,
             bridge: bridge.map(|b| name(&format!("br{b}"))),
             addresses: addresses.into_iter().map(|a| format!("10.9.{at}.{a}/24").parse().unwrap()).collect(),
             routes: routes.into_iter().collect(),
             ipv6,
-            sysctls: BTreeMap::new(),
+            isolated,
+            ..Port::new(name(&format!("vi{at}")), name(&format!("eth{peer}")), netns(space))
         };
         (present > 0).then_some(Wanted { owner: owner("ports", at as u128), object: Object::Port(veth) })
+    }
+}
+
+fn macvlan(mode: MacvlanMode) -> Spec {
+    Spec::Macvlan(Macvlan {
+        mode,
+        sources: BTreeSet::new(),
+    })
+}
+
+fn vxlan(vni: u32, remote: Option<u8>) -> Spec {
+    Spec::Vxlan(Vxlan {
+        vni,
+        local: None,
+        remote: remote.map(|last| IpAddr::from([192, 0, 2, last])),
+        port: 4789,
+        learning: true,
+        ttl: 0,
+    })
+}
+
+fn spec() -> impl Strategy<Value = (Spec, bool)> {
+    let modes = [MacvlanMode::Bridge, MacvlanMode::Private, MacvlanMode::Passthru];
+    prop_oneof![
+        proptest::sample::select(modes.to_vec()).prop_map(|mode| (macvlan(mode), true)),
+        (1_u32..3, proptest::option::of(1_u8..3), any::<bool>()).prop_map(|(vni, remote, on)| (vxlan(vni, remote), on)),
+        any::<bool>().prop_map(|multi_queue| (
+            Spec::Tap(Tap {
+                multi_queue,
+                ..Tap::default()
+            }),
+            false
+        )),
+        Just((Spec::Dummy, false)),
+    ]
+}
+
+prop_compose! {
+    /// A link without another end: on the host, perhaps on a bridge, or in a namespace; on somebody's link, one of ours, or one that is not there.
+    fn single(at: usize)(
+        present in 0_u8..4,
+        (spec, has_parent) in spec(),
+        parent in 0_usize..4,
+        space in proptest::option::of(0_usize..3),
+        ifname in 0_u8..2,
+        bridge in proptest::option::of(0_usize..3),
+        mac in proptest::option::of(1_u8..4),
+        addresses in proptest::collection::btree_set(2_u8..5, 0..3),
+        (up, isolated) in any::<(bool, bool)>(),
+    ) -> Option<Wanted> {
+        let parent = ["uplink", "br0", "vi0", "gone"][parent];
+        let port_name = name(&format!("s{at}"));
+        let (ifname, netns) = match space {
+            Some(space) => (name(&format!("eth{ifname}")), netns(space)),
+            None => (port_name.clone(), NetnsRef::Host),
+        };
+        let port = Port {
+            kind: PortKind::Single(Box::new(Single { spec, parent: has_parent.then(|| name(parent)) })),
+            bridge: bridge.filter(|_| space.is_none()).map(|b| name(&format!("br{b}"))),
+            mac: mac.map(|m| Mac([2, 0, 0, 0, 3, m])),
+            addresses: addresses.into_iter().map(|a| format!("10.8.{at}.{a}/24").parse().unwrap()).collect(),
+            up,
+            isolated,
+            ..Port::new(port_name, ifname, netns)
+        };
+        (present > 0).then_some(Wanted { owner: owner("ports", 100 + at as u128), object: Object::Port(port) })
     }
 }
 
@@ -85,12 +152,26 @@ fn state() -> impl Strategy<Value = Vec<Wanted>> {
     let bridges = (bridge(0), bridge(1), bridge(2));
     let networks = (gateways(0), gateways(1));
     let ports = (veth(0), veth(1), veth(2), veth(3));
-    (bridges, networks, ports).prop_map(|(b, n, p)| {
-        [b.0, b.1, b.2, n.0, n.1, p.0, p.1, p.2, p.3]
+    let singles = (single(0), single(1), single(2));
+    (bridges, networks, ports, singles).prop_map(|(b, n, p, s)| {
+        [b.0, b.1, b.2, n.0, n.1, p.0, p.1, p.2, p.3, s.0, s.1, s.2]
             .into_iter()
             .flatten()
             .collect()
     })
+}
+
+/// What is wanted after something else was, as the reconciler knows it.
+fn want_after(before: &[Wanted], objects: &[Wanted]) -> Want {
+    let mut want = want(objects);
+    for wanted in before {
+        if let Object::Port(port) = &wanted.object
+            && port.is_inside()
+        {
+            want.leave(&wanted.key(), port.netns.clone(), wanted.owner.clone());
+        }
+    }
+    want
 }
 
 fn want(objects: &[Wanted]) -> Want {
@@ -132,7 +213,12 @@ fn mirror(model: &Model) -> Mirror {
 }
 
 fn keys(want: &Want, mirror: &Mirror) -> BTreeSet<ObjectKey> {
-    want.keys().cloned().chain(diff::collectable(want, mirror)).collect()
+    let left = want.left_keys().cloned();
+    want.keys()
+        .cloned()
+        .chain(diff::collectable(want, mirror))
+        .chain(left)
+        .collect()
 }
 
 fn compare(want: &Want, mirror: &Mirror) -> diff::Diff {
@@ -185,13 +271,27 @@ fn check_wanted(want: &Want, model: &Model) {
     for (key, verdict) in &found.verdicts {
         match verdict {
             Verdict::Equal => check_object(&want.get(key).unwrap().object, want, &mirror),
-            Verdict::Waiting(_) | Verdict::Conflict(_) => {}
+            Verdict::Waiting(_) | Verdict::Conflict(_) | Verdict::Absent => {}
             other => panic!("{key}: {other:?}"),
         }
     }
     for link in mirror.host().unwrap().links().filter(|l| want.mark().is_ours(l.group)) {
         let key = ObjectKey::Link(name(&link.name));
         assert!(want.get(&key).is_some(), "{key} is left over");
+    }
+    for id in INSIDE.map(NamespaceId::Inode) {
+        for link in mirror
+            .namespace(id)
+            .unwrap()
+            .links()
+            .filter(|l| want.mark().is_ours(l.group))
+        {
+            // A port that waits for something keeps what it has, a pair even in the namespace where it was.
+            let by = Owner::from_alias(&link.alias);
+            let is_its = |key: &ObjectKey| want.get(key).is_some_and(|w| by.as_ref() == Some(&w.owner));
+            let is_wanted = want.inhabitants(id).any(is_its) || (link.kind == "veth" && want.keys().any(is_its));
+            assert!(is_wanted, "{} is left over in {id}", link.name);
+        }
     }
 }
 
@@ -211,6 +311,7 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror) {
             let have: BTreeSet<_> = host.addresses(link.index).map(|a| a.address).collect();
             assert_eq!(have, wanted);
         }
+        Object::Port(port) if port.kind != PortKind::Veth => check_single(port, want, mirror),
         Object::Port(veth) => {
             let Resolution::Present(id) = want.resolution(&veth.netns) else {
                 panic!()
@@ -236,6 +337,25 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror) {
     }
 }
 
+fn check_single(port: &Port, want: &Want, mirror: &Mirror) {
+    let (Resolution::Present(id), PortKind::Single(single)) = (want.resolution(&port.netns), &port.kind) else {
+        panic!()
+    };
+    let (host, inside) = (mirror.host().unwrap(), mirror.namespace(id).unwrap());
+    let link = inside.link(&port.ifname).unwrap();
+    assert_eq!((link.spec.as_ref(), link.up), (Some(&single.spec), port.up));
+    assert_eq!(
+        link.peer,
+        single.parent.as_ref().map(|parent| host.link(parent).unwrap().index)
+    );
+    assert!(port.mac.is_none_or(|mac| link.mac == Some(mac)));
+    let master = link.master.map(|index| host.link_at(index).unwrap().name.clone());
+    assert_eq!(master.as_deref(), port.bridge.as_ref().map(LinkName::as_str));
+    assert_eq!(link.isolated.unwrap_or(false), port.isolated && port.bridge.is_some());
+    let have: BTreeSet<_> = inside.addresses(link.index).map(|a| a.address).collect();
+    assert_eq!(have, port.addresses.iter().copied().collect());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -243,8 +363,10 @@ proptest! {
     fn applying_the_plan_gives_the_wanted_state(first in state(), second in state()) {
         let mut model = model();
         let before = foreign(&model);
+        let mut last = Vec::new();
         for objects in [&first, &second, &Vec::new()] {
-            let want = want(objects);
+            let want = want_after(&last, objects);
+            last.clone_from(objects);
             converge(&want, &mut model);
             check_wanted(&want, &model);
         }
@@ -258,7 +380,7 @@ proptest! {
         let mut model = model();
         let before = foreign(&model);
         converge(&want(&first), &mut model);
-        let want = want(&second);
+        let want = want_after(&first, &second);
         let plan = compare(&want, &mirror(&model)).plan;
         model.run(&plan, Some(stop), |at| at == fails);
         converge(&want, &mut model);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Port, PortKind, Route};
+use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Port, Route};
 use nonnet_hooks::plan::{Outcome, Plan, Refusal};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::report::{Event, EventKind, Report, State};
@@ -57,17 +57,10 @@ fn netns(at: u32) -> NetnsRef {
 fn port(at: u32) -> Desired {
     let [high, low] = u16::try_from(at + 10).unwrap().to_be_bytes();
     Desired::Objects(vec![Object::Port(Port {
-        name: name(&format!("vi{at}")),
-        kind: PortKind::Veth,
-        ifname: name("eth0"),
-        netns: netns(at),
-        mac: None,
-        mtu: None,
         bridge: Some(name("br0")),
         addresses: vec![format!("10.9.{high}.{low}/16").parse().unwrap()],
         routes: vec![Route::default_via("10.9.0.1".parse().unwrap())],
-        ipv6: false,
-        sysctls: BTreeMap::new(),
+        ..Port::new(name(&format!("vi{at}")), name("eth0"), netns(at))
     })])
 }
 

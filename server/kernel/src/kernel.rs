@@ -70,7 +70,7 @@ impl Kernel {
     pub fn fake(fake: &Fake) -> (Self, Inputs) {
         let (sender, inputs) = tokio::sync::mpsc::unbounded_channel();
         fake.start(sender);
-        let words = ["bridge", "veth"].map(Into::into).to_vec();
+        let words = ["bridge", "veth", "macvlan", "vxlan", "tap"].map(Into::into).to_vec();
         let capabilities = Capabilities {
             net_admin: true,
             sys_admin: true,

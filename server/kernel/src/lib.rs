@@ -19,6 +19,8 @@ mod netns;
 mod probe;
 mod runner;
 mod spaces;
+mod spec;
+mod tap;
 mod wire;
 
 pub use command::Command;

@@ -10,25 +10,35 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use nonnet_hooks::limits::PROTOCOL;
 use nonnet_hooks::mirror::{Address, Change, InstalledRoute, Link};
 use nonnet_hooks::name::Mac;
-use nonnet_hooks::object::{Route, RouteKind};
+use nonnet_hooks::object::{Route, RouteKind, Spec};
 use nonnet_hooks::plan::{LinkChange, NewLink};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::spec;
 use crate::wire::Request;
 
 /// `RT_TABLE_LOCAL`: the kernel's own.
 const TABLE_LOCAL: u32 = 255;
 
-/// Creates a link that carries `group` from its first moment; the other end of a pair goes to the namespace of `peer_namespace`, if given.
-pub(crate) fn link_add(name: &str, group: u32, new: &NewLink, peer_namespace: Option<RawFd>) -> Request {
+/// Where a new link goes and what it is on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Site {
+    /// The namespace of a link without another end, or of the other end of a pair, if it is not that of the socket.
+    pub(crate) namespace: Option<RawFd>,
+    /// The index of the link that it is on, in the namespace of the socket.
+    pub(crate) parent: Option<u32>,
+}
+
+/// Creates a link that carries `group` from its first moment.
+pub(crate) fn link_add(name: &str, group: u32, new: &NewLink, site: Site) -> Request {
     let mut link = LinkMessage::default();
     link.attributes.push(LinkAttribute::IfName(name.to_owned()));
     link.attributes.push(LinkAttribute::Group(group));
@@ -45,12 +55,21 @@ pub(crate) fn link_add(name: &str, group: u32, new: &NewLink, peer_namespace: Op
                 .attributes
                 .push(LinkAttribute::IfName(peer.name.as_str().to_owned()));
             inner.attributes.push(LinkAttribute::Group(group));
-            inner.attributes.extend(peer_namespace.map(LinkAttribute::NetNsFd));
+            inner.attributes.extend(site.namespace.map(LinkAttribute::NetNsFd));
             push_mac_mtu(&mut inner, *peer_mac, *mtu);
             vec![
                 LinkInfo::Kind(InfoKind::Veth),
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(inner))),
             ]
+        }
+        NewLink::Single { spec, mac, mtu, .. } => {
+            push_mac_mtu(&mut link, *mac, *mtu);
+            link.attributes.extend(site.namespace.map(LinkAttribute::NetNsFd));
+            // A tunnel names the link that it sends through among its settings.
+            let is_tunnel = matches!(spec, Spec::Vxlan(_));
+            link.attributes
+                .extend(site.parent.filter(|_| !is_tunnel).map(LinkAttribute::Link));
+            spec::create(spec, site.parent)
         }
     };
     link.attributes.push(LinkAttribute::LinkInfo(info));
@@ -112,6 +131,16 @@ pub(crate) fn link_set(index: u32, set: &LinkChange, master: Option<u32>, ipv6: 
         attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Bridge),
             LinkInfo::Data(data),
+        ]));
+    }
+    if let Some(spec) = &set.spec {
+        attributes.push(LinkAttribute::LinkInfo(spec::change(spec)));
+    }
+    if let Some(isolated) = set.isolated {
+        let data = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(isolated)]);
+        attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(data),
         ]));
     }
     // RTM_NEWLINK without NLM_F_CREATE does what RTM_SETLINK does, and settings of the kind as well.
@@ -283,6 +312,7 @@ pub(crate) fn link_of(message: &LinkMessage) -> Option<Link> {
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
         ..Link::default()
     };
+    let mut tunnel_parent = None;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name.as_str().into(),
@@ -292,10 +322,20 @@ pub(crate) fn link_of(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::IfAlias(alias) => link.alias = alias.as_str().into(),
             LinkAttribute::Link(index) => link.peer = Some(*index).filter(|index| *index != 0),
-            LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| take_info(&mut link, info)),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    take_info(&mut link, info);
+                }
+                link.spec = spec::spec_of(infos);
+                tunnel_parent = spec::parent_of(infos);
+            }
             LinkAttribute::AfSpecUnspec(specs) => link.address_generation_off = address_generation_off(specs),
             _ => {}
         }
+    }
+    // A tunnel that was made from another namespace names itself there.
+    if !matches!(link.kind.as_str(), "veth" | "macvlan" | "macvtap" | "ipvlan" | "vlan") {
+        link.peer = tunnel_parent;
     }
     (!link.name.is_empty()).then_some(link)
 }
@@ -309,6 +349,12 @@ fn take_info(link: &mut Link, info: &LinkInfo) {
                 _ => None,
             });
             link.stp = stp.or(link.stp);
+        }
+        LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
+            link.isolated = data.iter().find_map(|info| match info {
+                InfoBridgePort::Isolated(isolated) => Some(*isolated),
+                _ => None,
+            });
         }
         _ => {}
     }

@@ -9,9 +9,12 @@ use ecow::{EcoString, eco_format};
 use nix::sched::{CloneFlags, unshare};
 use nonnet_hooks::mirror::NamespaceId;
 use nonnet_hooks::name::LinkName;
+use nonnet_hooks::object::{Bond, Geneve, Ipvlan, Macvlan, Spec, Tap, Vlan, Vxlan};
 use nonnet_hooks::plan::{LinkRef, NewLink};
 
-use crate::message;
+use crate::message::{self, Site};
+use crate::runner::link_in;
+use crate::tap;
 use crate::wire::Wire;
 
 /// The bit of `CAP_NET_ADMIN` (linux/capability.h).
@@ -93,40 +96,109 @@ fn effective() -> u64 {
         .unwrap_or(0)
 }
 
+/// Makes one link of each kind in a namespace of the calling thread, which takes them along when it ends.
 fn try_links() -> Vec<EcoString> {
     if unshare(CloneFlags::CLONE_NEWNET).is_err() {
         return Vec::new();
     }
     let Ok(mut wire) = Wire::open() else { return Vec::new() };
-    let peer = LinkRef {
-        namespace: NamespaceId::Host,
-        name: LinkName::observed("probe2"),
-        index: None,
-    };
-    let kinds = [
-        (
-            "bridge",
-            NewLink::Bridge {
-                mac: None,
-                mtu: None,
-                stp: false,
-            },
-        ),
-        (
-            "veth",
-            NewLink::Veth {
-                peer,
-                peer_mac: None,
-                mtu: None,
-            },
-        ),
-    ];
-    let mut made = Vec::new();
-    for (at, (kind, new)) in kinds.into_iter().enumerate() {
-        let request = message::link_add(&format!("probe{at}"), 0, &new, None);
-        if matches!(wire.call_one(request), Ok(Ok(_))) {
-            made.push(kind.into());
+    let mut made: Vec<EcoString> = Vec::new();
+    let mut parent = None;
+    for (at, (word, new)) in trials().into_iter().enumerate() {
+        let name = format!("probe{at}");
+        let works = if let NewLink::Single {
+            spec: Spec::Tap(tap), ..
+        } = &new
+        {
+            tap::Fresh::make(&name, tap).is_ok()
+        } else {
+            let site = Site {
+                namespace: None,
+                parent: parent.filter(|_| needs_parent(&new)),
+            };
+            match wire.call_one(message::link_add(&name, 0, &new, site)) {
+                Ok(Ok(_)) => true,
+                // A kind that is refused for another reason is known.
+                Ok(Err(refused)) => refused.errno != libc::EOPNOTSUPP,
+                Err(_) => false,
+            }
+        };
+        if works {
+            made.push(word.into());
+        }
+        if works && matches!(new, NewLink::Veth { .. }) {
+            parent = wire
+                .call_one(message::link_get(&name))
+                .ok()
+                .and_then(Result::ok)
+                .and_then(|messages| link_in(&messages))
+                .map(|link| link.index);
         }
     }
     made
+}
+
+/// What is tried, each under the word of its kind in rows; a pair comes first, since other links are made on it.
+fn trials() -> Vec<(&'static str, NewLink)> {
+    let peer = LinkRef {
+        namespace: NamespaceId::Host,
+        name: LinkName::observed("probe"),
+        index: None,
+    };
+    let veth = NewLink::Veth {
+        peer,
+        peer_mac: None,
+        mtu: None,
+    };
+    let bridge = NewLink::Bridge {
+        mac: None,
+        mtu: None,
+        stp: false,
+    };
+    let single = |spec: Spec| NewLink::Single {
+        spec,
+        parent: None,
+        mac: None,
+        mtu: None,
+    };
+    let vxlan = Vxlan {
+        vni: 1,
+        local: None,
+        remote: None,
+        port: 4789,
+        learning: true,
+        ttl: 0,
+    };
+    let geneve = Geneve {
+        vni: 1,
+        remote: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+        port: 6081,
+        ttl: 0,
+    };
+    let tagged = Vlan { tag: 1, service: false };
+    // A link that takes its parent over leaves no room for others: the least demanding come first.
+    vec![
+        ("veth", veth),
+        ("bridge", bridge),
+        ("macvlan", single(Spec::Macvlan(Macvlan::default()))),
+        ("macvtap", single(Spec::Macvtap(Macvlan::default()))),
+        ("vxlan", single(Spec::Vxlan(vxlan))),
+        ("tap", single(Spec::Tap(Tap::default()))),
+        ("vlan", single(Spec::Vlan(tagged))),
+        ("geneve", single(Spec::Geneve(geneve))),
+        ("bond", single(Spec::Bond(Bond::default()))),
+        ("wireguard", single(Spec::Wireguard)),
+        ("dummy", single(Spec::Dummy)),
+        ("ipvlan", single(Spec::Ipvlan(Ipvlan::default()))),
+    ]
+}
+
+fn needs_parent(new: &NewLink) -> bool {
+    matches!(
+        new,
+        NewLink::Single {
+            spec: Spec::Macvlan(_) | Spec::Macvtap(_) | Spec::Ipvlan(_) | Spec::Vlan(_),
+            ..
+        }
+    )
 }

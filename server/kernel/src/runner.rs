@@ -3,19 +3,22 @@
 //! Takes a plan and the open namespaces, gives the outcome of each step. A step whose needs failed is left out; a broken socket fails the steps
 //! that needed it, and nothing else. It decides nothing: what to do, and in which order, is the plan's business.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::os::fd::RawFd;
 
 use nonnet_hooks::mirror::NamespaceId;
 use nonnet_hooks::name::LinkName;
+use nonnet_hooks::object::{Spec, Tap};
 use nonnet_hooks::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, Phase, Plan, Refusal};
 use nonnet_hooks::want::Mark;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
 use crate::limits::GROUP_DELETE_MIN;
-use crate::message;
+use crate::message::{self, Site};
 use crate::netns::Netns;
 use crate::spaces::{Space, Spaces};
+use crate::tap;
 use crate::wire::{Answer, Request, refusal};
 
 /// Carries out one plan.
@@ -104,7 +107,7 @@ impl<'a> Runner<'a> {
         let mut requests: BTreeMap<NamespaceId, Vec<(usize, Request)>> = BTreeMap::new();
         for (at, operation) in &operations {
             match self.request(operation) {
-                Ok(Some(request)) => requests.entry(operation.namespace()).or_default().push((*at, request)),
+                Ok(Some(request)) => requests.entry(asked_in(operation)).or_default().push((*at, request)),
                 Ok(None) => self.direct(*at, operation),
                 Err(refused) => self.settle(*at, Outcome::Failed(refused)),
             }
@@ -113,7 +116,12 @@ impl<'a> Runner<'a> {
             let (steps, requests): (Vec<usize>, Vec<Request>) = requests.into_iter().unzip();
             let answers = self.call(namespace, requests);
             for (at, answer) in steps.into_iter().zip(answers) {
-                self.settle(at, answer.map_or_else(Outcome::Failed, |_| Outcome::Done));
+                let operation = plan.steps.get(at).map(|step| &step.operation);
+                let outcome = match answer {
+                    Ok(_) => Outcome::Done,
+                    Err(refused) => Outcome::Failed(operation.map_or(refused.clone(), |of| explained(of, refused))),
+                };
+                self.settle(at, outcome);
             }
         }
         self.learn(&operations);
@@ -139,17 +147,19 @@ impl<'a> Runner<'a> {
     fn request(&mut self, operation: &Operation) -> Result<Option<Request>, Refusal> {
         Ok(Some(match operation {
             Operation::LinkAdd { link, group, new } => {
-                let inside = match new {
-                    NewLink::Veth { peer, .. } if peer.namespace != link.namespace => {
-                        let space = self
-                            .spaces
-                            .get_mut(peer.namespace)
-                            .ok_or_else(|| refusal(libc::ENOENT))?;
-                        Some(space.netns.raw())
-                    }
-                    NewLink::Veth { .. } | NewLink::Bridge { .. } => None,
+                let site = match new {
+                    NewLink::Single { spec: Spec::Tap(_), .. } => return Ok(None),
+                    NewLink::Veth { peer, .. } => Site {
+                        namespace: self.descriptor(peer.namespace)?,
+                        parent: None,
+                    },
+                    NewLink::Single { parent, .. } => Site {
+                        namespace: self.descriptor(link.namespace)?,
+                        parent: parent.as_ref().map(|parent| self.index(parent)).transpose()?,
+                    },
+                    NewLink::Bridge { .. } => Site::default(),
                 };
-                message::link_add(link.name.as_str(), *group, new, inside)
+                message::link_add(link.name.as_str(), *group, new, site)
             }
             Operation::LinkSet { link, set, .. } => {
                 let master = match &set.master {
@@ -164,6 +174,15 @@ impl<'a> Runner<'a> {
             Operation::RouteDel { link, route } => message::route_del(self.index(link)?, route),
             Operation::LinkDel { .. } | Operation::Sysctl { .. } => return Ok(None),
         }))
+    }
+
+    /// The descriptor of a namespace for a message that is sent in the server's own; none for that one itself.
+    fn descriptor(&self, id: NamespaceId) -> Result<Option<RawFd>, Refusal> {
+        if id == NamespaceId::Host {
+            return Ok(None);
+        }
+        let space = self.spaces.get(id).ok_or_else(|| refusal(libc::ENOENT))?;
+        Ok(Some(space.netns.raw()))
     }
 
     fn index(&mut self, link: &LinkRef) -> Result<u32, Refusal> {
@@ -196,18 +215,22 @@ impl<'a> Runner<'a> {
         if made.is_empty() {
             return;
         }
-        let requests = made
-            .iter()
-            .map(|(link, _)| message::link_get(link.name.as_str()))
-            .collect();
-        let answers = self.call(NamespaceId::Host, requests);
-        for ((link, new), answer) in made.into_iter().zip(answers) {
-            let Some(found) = answer.ok().and_then(|messages| link_in(&messages)) else {
-                continue;
-            };
-            self.made.insert((link.namespace, link.name.clone()), found.index);
-            if let (NewLink::Veth { peer, .. }, Some(index)) = (new, found.peer) {
-                self.made.insert((peer.namespace, peer.name.clone()), index);
+        let namespaces: BTreeSet<NamespaceId> = made.iter().map(|(link, _)| link.namespace).collect();
+        for namespace in namespaces {
+            let made = made.iter().filter(|(link, _)| link.namespace == namespace);
+            let requests = made
+                .clone()
+                .map(|(link, _)| message::link_get(link.name.as_str()))
+                .collect();
+            let answers = self.call(namespace, requests);
+            for ((link, new), answer) in made.zip(answers) {
+                let Some(found) = answer.ok().and_then(|messages| link_in(&messages)) else {
+                    continue;
+                };
+                self.made.insert((namespace, link.name.clone()), found.index);
+                if let (NewLink::Veth { peer, .. }, Some(index)) = (new, found.peer) {
+                    self.made.insert((peer.namespace, peer.name.clone()), index);
+                }
             }
         }
     }
@@ -259,8 +282,44 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// Makes a tap device, which lasts once it is marked.
+    fn add_tap(&mut self, link: &LinkRef, tap: &Tap, set: &LinkChange) -> Result<(), Refusal> {
+        let home = self.spaces.home().ok_or_else(|| refusal(libc::ENOENT))?;
+        let space = self.spaces.get(link.namespace).ok_or_else(|| refusal(libc::ENOENT))?;
+        let fresh = space
+            .netns
+            .within(&home.netns, || tap::Fresh::make(link.name.as_str(), tap));
+        let fresh = fresh.map_err(|error| of_io(&error))?;
+        let index = self.index(link)?;
+        let request = message::link_set(index, set, None, self.ipv6);
+        let answer = self.call(link.namespace, vec![request]).pop();
+        answer.unwrap_or_else(|| Err(refusal(libc::EIO)))?;
+        fresh.keep().map_err(|error| of_io(&error))
+    }
+
     /// Does what is not done by a message.
     fn direct(&mut self, at: usize, operation: &Operation) {
+        if let Operation::LinkAdd {
+            link,
+            group,
+            new:
+                NewLink::Single {
+                    spec: Spec::Tap(tap),
+                    mac,
+                    mtu,
+                    ..
+                },
+        } = operation
+        {
+            let set = LinkChange {
+                group: Some(*group),
+                mac: *mac,
+                mtu: *mtu,
+                ..LinkChange::default()
+            };
+            let outcome = self.add_tap(link, tap, &set);
+            return self.settle(at, outcome.map_or_else(Outcome::Failed, |()| Outcome::Done));
+        }
         let Operation::Sysctl {
             namespace, path, value, ..
         } = operation
@@ -279,6 +338,28 @@ impl<'a> Runner<'a> {
             _ => Outcome::Failed(refusal(libc::ENOENT)),
         };
         self.settle(at, outcome);
+    }
+}
+
+/// The namespace in whose socket an operation is asked for: a link is made from the server's own, where what it is on is.
+fn asked_in(operation: &Operation) -> NamespaceId {
+    match operation {
+        Operation::LinkAdd { .. } => NamespaceId::Host,
+        other => other.namespace(),
+    }
+}
+
+/// The refusal of an operation, in plain words where the kernel's own say too little.
+fn explained(operation: &Operation, refused: Refusal) -> Refusal {
+    match operation {
+        Operation::LinkAdd {
+            new: NewLink::Single { spec, .. },
+            ..
+        } if refused.errno == libc::EOPNOTSUPP => Refusal {
+            text: ecow::eco_format!("this kernel has no links of kind {}: {}", spec.kind(), refused.text),
+            ..refused
+        },
+        _ => refused,
     }
 }
 
@@ -301,7 +382,8 @@ fn write_sysctl(space: &Space, home: &Netns, path: &str, value: &str) -> io::Res
     })
 }
 
-fn link_in(messages: &[RouteNetlinkMessage]) -> Option<nonnet_hooks::mirror::Link> {
+/// The link that an answer tells of.
+pub(crate) fn link_in(messages: &[RouteNetlinkMessage]) -> Option<nonnet_hooks::mirror::Link> {
     messages.iter().find_map(|message| match message {
         RouteNetlinkMessage::NewLink(link) => message::link_of(link),
         _ => None,

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Port, PortKind};
+use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Port};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::want::Mark;
 use nonnet_kernel::{Command, Fake, Inputs, Kernel};
@@ -37,17 +37,10 @@ fn rows() -> Vec<(Owner, Desired)> {
         ipv6: false,
     };
     let veth = Port {
-        name: name("vi1"),
-        kind: PortKind::Veth,
-        ifname: name("eth0"),
-        netns: NetnsRef::Name("c1".into()),
-        mac: None,
-        mtu: None,
         bridge: Some(name("br0")),
         addresses: vec!["10.0.0.2/24".parse().unwrap()],
-        routes: vec![],
-        ipv6: false,
         sysctls: [("ipv4/conf/eth0/rp_filter".into(), "1".into())].into(),
+        ..Port::new(name("vi1"), name("eth0"), NetnsRef::Name("c1".into()))
     };
     let row = |table: &str, object| {
         (

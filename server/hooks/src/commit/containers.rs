@@ -106,9 +106,18 @@ fn derived(tables: &Tables, transaction: &mut Transaction<'_>, attached: Attache
     let network = attached
         .network
         .and_then(|name| by_name(transaction, tables.networks.this, &name));
+    // A network without a bridge that has a parent is one of macvlans.
+    let network_row = network.and_then(|uuid| transaction.row(tables.networks.this, uuid));
+    let is_parented = network_row
+        .is_some_and(|row| row.get(tables.networks.bridge).is_empty() && !text(row, tables.networks.parent).is_empty());
+    let kind = if bridge.is_none() && is_parented {
+        "macvlan"
+    } else {
+        "veth"
+    };
     vec![
         (columns.name, "name", Datum::scalar(Atom::from(attached.name.as_str()))),
-        (columns.kind, "kind", Datum::scalar(Atom::from("veth"))),
+        (columns.kind, "kind", Datum::scalar(Atom::from(kind))),
         (columns.bridge, "bridge", Datum::optional(bridge)),
         (columns.network, "network", Datum::optional(network)),
         (columns.netns, "netns", Datum::empty_set()),
@@ -165,13 +174,13 @@ fn check_untouched(
     Ok(())
 }
 
-/// Writes the derived columns. A link's name is a row's for life, so that another name makes another row.
+/// Writes the derived columns. A link's name and kind are a row's for life, so that another name or kind makes another row.
 fn put(tables: &Tables, transaction: &mut Transaction<'_>, lxc: Uuid, port: Option<&Row>, derived: &[Derived]) {
     let columns = &tables.ports;
     let same_name = |port: &&Row| {
         derived
             .iter()
-            .all(|(column, _, datum)| *column != columns.name || port.get(*column) == datum)
+            .all(|(column, _, datum)| ![columns.name, columns.kind].contains(column) || port.get(*column) == datum)
     };
     if let Some(port) = port.filter(same_name) {
         for (column, _, datum) in derived {

@@ -115,6 +115,9 @@ fn differing(set: &LinkChange, namespace: &Namespace, have: &Link) -> (LinkChang
     let mtu = pick(set.mtu.as_ref(), Some(&have.mtu));
     let up = pick(set.up.as_ref(), Some(&have.up));
     let stp = pick(set.stp.as_ref(), have.stp.as_ref());
+    let spec = pick(set.spec.as_deref(), have.spec.as_ref());
+    let spec = (spec.0.map(Box::new), spec.1.map(Box::new));
+    let isolated = pick(set.isolated.as_ref(), have.isolated.as_ref());
     // A kernel without IPv6 says nothing and makes nothing.
     let ipv6 = have.address_generation_off.as_ref();
     let address_generation_off = pick(set.address_generation_off.as_ref().filter(|_| ipv6.is_some()), ipv6);
@@ -145,6 +148,8 @@ fn differing(set: &LinkChange, namespace: &Namespace, have: &Link) -> (LinkChang
             master: if second { master.1.clone() } else { master.0.clone() },
             address_generation_off: side(&address_generation_off),
             stp: side(&stp),
+            spec: if second { spec.1.clone() } else { spec.0.clone() },
+            isolated: side(&isolated),
             up: side(&up),
         }
     };

@@ -10,31 +10,76 @@ use super::{End, For, Planner, Verdict, reference};
 use crate::limits::PROTOCOL;
 use crate::mirror::{Link, Namespace, NamespaceId};
 use crate::name::LinkName;
-use crate::object::{ObjectKey, Owner, Port, Route};
+use crate::object::{ObjectKey, Owner, Port, PortKind, Route};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase};
 use crate::want::Resolution;
 
+/// Of which bridge an end is to be a port.
+pub(super) enum Membership {
+    /// Of that which it is a port of, if any.
+    Kept,
+    /// Of none.
+    None,
+    /// Of this one, made by these steps.
+    Of(LinkRef, Vec<usize>),
+}
+
+impl Membership {
+    /// What becomes of an end: one that is new, or not on the host, is a port of no bridge.
+    pub(super) fn of(bridge: Option<(LinkRef, Vec<usize>)>, end: &End<'_>) -> Self {
+        match bridge {
+            Some((bridge, made)) => Self::Of(bridge, made),
+            None if end.have.is_some() && end.link.namespace == NamespaceId::Host => Self::None,
+            None => Self::Kept,
+        }
+    }
+}
+
 impl<'a> Planner<'a> {
     pub(super) fn port(&mut self, of: For<'_>, owner: &Owner, port: &Port, host: &'a Namespace) -> Result<(), Verdict> {
-        let have = self.ours(&port.name, host)?;
-        let id = match self.want.resolution(&port.netns) {
-            Resolution::Present(id) => id,
-            Resolution::Unknown => return Err(Verdict::Unread(eco_format!("{} is being looked for", port.netns))),
+        match &port.kind {
+            PortKind::Veth => self.pair(of, owner, port, host),
+            PortKind::Single(single) => self.single(of, owner, (port, single), host),
+        }
+    }
+
+    /// The namespace that the port is in. None where that is no more and what is left on the host is planned to go.
+    pub(super) fn place(
+        &mut self,
+        of: For<'_>,
+        port: &Port,
+        host: &'a Namespace,
+    ) -> Result<Option<NamespaceId>, Verdict> {
+        match self.want.resolution(&port.netns) {
+            Resolution::Present(id) => Ok(Some(id)),
+            Resolution::Unknown => Err(Verdict::Unread(eco_format!("{} is being looked for", port.netns))),
             Resolution::Absent(reason) => {
                 // What is left reaches into a namespace that the row no longer means.
-                if let Some(link) = have {
-                    self.delete(of, link);
-                    return Ok(());
-                }
-                return Err(Verdict::Waiting(reason));
+                let have = host
+                    .link(&port.name)
+                    .filter(|link| self.want.mark().is_ours(link.group));
+                let link = have.ok_or(Verdict::Waiting(reason))?;
+                self.delete(of, NamespaceId::Host, link);
+                Ok(None)
             }
+        }
+    }
+
+    /// What is in the port's namespace.
+    pub(super) fn inside(&self, port: &Port, id: NamespaceId) -> Result<&'a Namespace, Verdict> {
+        let unread = || Verdict::Unread(eco_format!("{} is being read", port.netns));
+        self.have.namespace(id).ok_or_else(unread)
+    }
+
+    fn pair(&mut self, of: For<'_>, owner: &Owner, port: &Port, host: &'a Namespace) -> Result<(), Verdict> {
+        let have = self.ours(&port.name, host)?;
+        let Some(id) = self.place(of, port, host)? else {
+            return Ok(());
         };
-        let Some(inside) = self.have.namespace(id) else {
-            return Err(Verdict::Unread(eco_format!("{} is being read", port.netns)));
-        };
+        let inside = self.inside(port, id)?;
         let bridge = self.bridge_of(port, host)?;
         let pair = have.and_then(|link| Some((link, self.other_end(link, inside)?)));
-        self.check_peer_name(port, inside, pair.map(|(_, peer)| peer.index), host)?;
+        self.check_peer_name(port, inside, pair.map(|(_, peer)| peer.index), host, id)?;
         let (outer, inner) = match pair {
             Some((link, peer)) => (
                 End {
@@ -88,6 +133,7 @@ impl<'a> Planner<'a> {
         inside: &Namespace,
         own: Option<u32>,
         host: &Namespace,
+        id: NamespaceId,
     ) -> Result<(), Verdict> {
         let Some(other) = inside.link(&port.ifname).filter(|link| Some(link.index) != own) else {
             return Ok(());
@@ -95,13 +141,13 @@ impl<'a> Planner<'a> {
         let leaves = self.want.mark().is_ours(other.group)
             && other.peer.and_then(|index| host.link_at(index)).is_some_and(|outer| {
                 let name = LinkName::observed(&outer.name);
-                name == port.name || self.deleted.contains_key(&name)
+                name == port.name || self.deleted.contains_key(&(NamespaceId::Host, outer.index))
             });
-        if leaves {
+        if leaves || self.maker_of_room(port, (id, inside)).is_some() {
             return Ok(());
         }
         // Pairs of ours have one end on the host. This one's is gone, and the event that the other is gone too is on its way.
-        let gone = other.peer.is_none_or(|index| host.link_at(index).is_none());
+        let gone = other.kind == "veth" && other.peer.is_none_or(|index| host.link_at(index).is_none());
         if gone && self.want.mark().is_ours(other.group) {
             return Err(Verdict::Leaving(eco_format!(
                 "{} already has a link named {}",
@@ -124,15 +170,10 @@ impl<'a> Planner<'a> {
         id: NamespaceId,
         inside: &Namespace,
     ) -> (End<'a>, End<'a>) {
-        let mut needs: Vec<usize> = have.map(|link| self.delete(of, link)).into_iter().collect();
-        // The name inside may be held by a pair that this plan deletes.
-        let holder = inside.link(&port.ifname).and_then(|other| other.peer);
-        let outer = holder.and_then(|index| self.have.host().and_then(|host| host.link_at(index)));
-        needs.extend(
-            outer
-                .and_then(|link| self.deleted.get(&LinkName::observed(&link.name)))
-                .copied(),
-        );
+        let have = have.map(|link| self.delete(of, NamespaceId::Host, link));
+        let mut needs: Vec<usize> = have.into_iter().collect();
+        // The name inside may be held by what this plan deletes.
+        needs.extend(self.maker_of_room(port, (id, inside)));
         let link = LinkRef {
             namespace: NamespaceId::Host,
             name: port.name.clone(),
@@ -179,22 +220,57 @@ impl<'a> Planner<'a> {
         bridge: Option<(LinkRef, Vec<usize>)>,
     ) {
         let mut set = self.common(owner, port.bridge.is_some() || !port.ipv6);
-        set.up = Some(true);
+        set.up = Some(port.up);
         set.mtu = port.mtu.filter(|_| end.have.is_some());
+        let membership = Membership::of(bridge, end);
+        self.join(of, end, set, membership, port);
+    }
+
+    /// Sets an end, and makes it a port of a bridge, isolated there or not.
+    pub(super) fn join(
+        &mut self,
+        of: For<'_>,
+        end: &End<'a>,
+        mut set: LinkChange,
+        membership: Membership,
+        port: &Port,
+    ) {
         let mut needs = end.needs.clone();
-        match bridge {
-            Some((link, made)) => {
+        set.master = match membership {
+            Membership::Kept => None,
+            Membership::None => Some(None),
+            Membership::Of(bridge, made) => {
                 needs.extend(made);
-                set.master = Some(Some(link));
+                Some(Some(bridge))
             }
-            None => set.master = end.have.is_some().then_some(None),
-        }
+        };
         let end = End {
             link: end.link.clone(),
             have: end.have,
             needs,
         };
-        self.configure(of, &end, &set);
+        let is_on_bridge = matches!(set.master, Some(Some(_)));
+        let same = end.have.is_some_and(|(_, have)| {
+            matches!(&set.master, Some(Some(bridge)) if bridge.index.is_some() && bridge.index == have.master)
+        });
+        let is_isolated = same && end.have.is_some_and(|(_, have)| have.isolated == Some(true));
+        let steps = self.configure(of, &end, &set);
+        if is_on_bridge && is_isolated != port.isolated {
+            // The kernel asks the bridge that a link was a port of before the message: this one comes after.
+            let operation = Operation::LinkSet {
+                link: end.link.clone(),
+                set: LinkChange {
+                    isolated: Some(port.isolated),
+                    ..LinkChange::default()
+                },
+                was: LinkChange {
+                    isolated: Some(is_isolated),
+                    ..LinkChange::default()
+                },
+            };
+            let needs: Vec<usize> = end.needs.iter().chain(&steps).copied().collect();
+            self.step(of, Phase::Raise, &needs, operation);
+        }
     }
 
     pub(super) fn inner_end(
@@ -207,7 +283,7 @@ impl<'a> Planner<'a> {
         id: NamespaceId,
     ) {
         let mut set = self.common(owner, !port.ipv6);
-        set.up = Some(true);
+        set.up = Some(port.up);
         if end.have.is_some() {
             set.name = Some(port.ifname.clone());
             set.mac = port.mac;
@@ -220,12 +296,17 @@ impl<'a> Planner<'a> {
             have: end.have,
             needs,
         };
+        self.on_end(of, port, &end, inside, id);
+    }
+
+    /// What is on the end inside: addresses, routes and settings.
+    pub(super) fn on_end(&mut self, of: For<'_>, port: &Port, end: &End<'a>, inside: &'a Namespace, id: NamespaceId) {
         if id != NamespaceId::Host {
             self.loopback(of, inside, id);
         }
         let wanted: BTreeSet<IpNet> = port.addresses.iter().copied().collect();
-        self.withdraw_addresses(of, &end, &wanted);
-        let addresses = self.add_addresses(of, &end, &wanted);
+        self.withdraw_addresses(of, end, &wanted);
+        let addresses = self.add_addresses(of, end, &wanted);
         let needs = if addresses.is_empty() {
             end.needs.clone()
         } else {
@@ -235,7 +316,7 @@ impl<'a> Planner<'a> {
             of,
             port,
             &End {
-                link: end.link,
+                link: end.link.clone(),
                 have: end.have,
                 needs,
             },
@@ -284,7 +365,9 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn routes(&mut self, of: For<'_>, port: &Port, end: &End<'_>) {
-        let wanted: BTreeSet<Route> = port.routes.iter().map(Route::settled).collect();
+        // The kernel takes no route through a link that is down.
+        let routes = port.routes.iter().filter(|_| port.up);
+        let wanted: BTreeSet<Route> = routes.map(Route::settled).collect();
         let mut present = BTreeSet::new();
         if let Some((namespace, link)) = end.have {
             let through_none = namespace.routes(None).filter(|have| wanted.contains(&have.route));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ecow::EcoString;
 use ipnet::IpNet;
 
-use super::{NetnsRef, Route};
+use super::{NetnsRef, Route, Spec};
 use crate::name::{LinkName, Mac};
 
 /// A port: a link with an end at `ifname` in `netns`, and what is on that end. A pair has its other end, `name`, in the server's own namespace.
@@ -31,6 +31,10 @@ pub struct Port {
     pub routes: Vec<Route>,
     /// Whether the port carries IPv6; if not, it gets no link-local address (`addr_gen_mode none`).
     pub ipv6: bool,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether its bridge keeps it from the other ports that are isolated.
+    pub isolated: bool,
     /// Settings below `/proc/sys/net` of the namespace, path to value (`ipv4/conf/eth0/rp_filter` to `0`).
     pub sysctls: BTreeMap<EcoString, EcoString>,
 }
@@ -41,6 +45,17 @@ pub enum PortKind {
     /// A veth pair.
     #[default]
     Veth,
+    /// A link without another end.
+    Single(Box<Single>),
+}
+
+/// A link without another end: it is at `ifname` in `netns`, which has the port's name where that is the server's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Single {
+    /// Its kind and settings.
+    pub spec: Spec,
+    /// The link of the server's own namespace that it is on or sends through.
+    pub parent: Option<LinkName>,
 }
 
 impl Port {
@@ -57,7 +72,22 @@ impl Port {
             addresses: Vec::new(),
             routes: Vec::new(),
             ipv6: false,
+            up: true,
+            isolated: false,
             sysctls: BTreeMap::new(),
         }
+    }
+
+    /// The link of the server's own namespace that the port is on or sends through.
+    pub fn parent(&self) -> Option<&LinkName> {
+        match &self.kind {
+            PortKind::Veth => None,
+            PortKind::Single(single) => single.parent.as_ref(),
+        }
+    }
+
+    /// Whether all of the port is in `netns`, so that nothing in the server's own namespace tells of it.
+    pub fn is_inside(&self) -> bool {
+        matches!(self.kind, PortKind::Single(_)) && self.netns != NetnsRef::Host
     }
 }

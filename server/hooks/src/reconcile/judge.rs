@@ -87,6 +87,9 @@ impl Reconciler {
             self.retries.remove(&(item.due_ms, key.clone()));
             item.due_ms = 0;
         }
+        if matches!(verdict, Verdict::Equal | Verdict::Absent) {
+            self.cleared(key);
+        }
         let runs = match verdict {
             _ if item.attempt == Attempt::UnderWay => false,
             Verdict::Equal => {

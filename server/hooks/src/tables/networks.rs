@@ -19,7 +19,7 @@ super::columns!(
     external_ids, status, error, statistics,
 );
 
-pub(crate) const READ_BY_REFERRERS: &[&str] = &["bridge", "subnets", "mtu", "routes"];
+pub(crate) const READ_BY_REFERRERS: &[&str] = &["bridge", "parent", "subnets", "ipam", "mtu", "routes", "vni"];
 pub(crate) const READ_BY_TARGETS: &[&str] = &["bridge", "subnets"];
 
 /// Octets that an MTU must have for IPv6 (RFC 8200 5).

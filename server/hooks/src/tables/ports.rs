@@ -1,4 +1,6 @@
-//! Ports: one attachment each, a veth pair from this host into a network namespace.
+//! Ports: one attachment each.
+
+mod kind;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,8 +8,9 @@ use std::net::IpAddr;
 use ecow::{EcoString, eco_format};
 use ipnet::IpNet;
 use nonnet_engine::Row;
-use nonnet_schema::Uuid;
+use nonnet_schema::{Atom, Uuid};
 
+use self::kind::Source;
 use crate::address;
 use crate::fault::Fault;
 use crate::link::check_name;
@@ -37,6 +40,7 @@ const NETNS_NAME_BYTES_MAX: usize = 255;
 #[derive(Clone, Debug)]
 pub(crate) struct Port {
     pub name: LinkName,
+    pub kind: object::PortKind,
     pub ifname: LinkName,
     pub netns: NetnsRef,
     pub network: Option<Network>,
@@ -48,6 +52,29 @@ pub(crate) struct Port {
     pub addresses: Vec<IpNet>,
     pub gateways: Vec<IpAddr>,
     pub routes: Vec<Route>,
+    pub up: bool,
+    pub isolated: bool,
+    pub sysctls: BTreeMap<EcoString, EcoString>,
+}
+
+/// The parent of a port that is a macvlan or macvtap, and whether it takes it over.
+pub(crate) fn macvlan_parent(tables: &Tables, rows: &dyn Rows, row: &Row) -> Option<(EcoString, bool)> {
+    let columns = &tables.ports;
+    let own = reference(row, columns.bridge).is_some();
+    if !matches!(text(row, columns.kind), "" | "macvlan" | "macvtap") {
+        return None;
+    }
+    let network = reference(row, columns.network).and_then(|uuid| rows.row(tables.networks.this, uuid));
+    let on_bridge = own || network.is_some_and(|row| reference(row, tables.networks.bridge).is_some());
+    let source = Source {
+        tables,
+        row,
+        network,
+        on_bridge,
+    };
+    let is_macvlan = matches!(source.word(), "macvlan" | "macvtap");
+    let parent = is_macvlan.then(|| source.parent().ok().flatten())??;
+    Some((parent.as_str().into(), text(row, columns.mode) == "passthru"))
 }
 
 /// Makes faults of one port; a port that a container's row keeps is blamed on that row.
@@ -138,6 +165,28 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         .transpose()?;
     let bridge =
         bridge(row.get(columns.bridge).as_uuid(), network.as_ref()).map_err(|why| blame.fault("bridge", why))?;
+    let source = Source {
+        tables,
+        row,
+        network: network_row,
+        on_bridge: bridge.is_some(),
+    };
+    let kind = source.kind().map_err(|(column, why)| blame.fault(column, why))?;
+    let is_pair = kind == object::PortKind::Veth;
+    let netns = netns(tables, rows, row).map_err(|why| blame.fault("netns", why))?;
+    let ifname = ifname(text(row, columns.ifname), (&name, &netns), is_pair)
+        .map_err(|(column, why)| blame.fault(column, why))?;
+    if !is_pair && netns != NetnsRef::Host && bridge.is_some() {
+        let why = format!("a {} inside a namespace cannot be a port of a bridge", source.word());
+        return Err(blame.fault("bridge", why));
+    }
+    let sysctls = row.get(columns.sysctls).iter().map(|(path, value)| {
+        let value = value.and_then(Atom::as_str).unwrap_or_default();
+        sysctl(path.as_str().unwrap_or_default(), value, &netns, &ifname)
+    });
+    let sysctls = sysctls
+        .collect::<Result<_, _>>()
+        .map_err(|why| blame.fault("sysctls", why))?;
     let mac = row.get(columns.mac).as_str().map(str::parse).transpose();
     let mac = mac.map_err(|error: crate::name::NameError| blame.fault("mac", error))?;
     let bridge_mtu = bridge.and_then(|uuid| rows.row(tables.bridges.this, uuid));
@@ -160,8 +209,12 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
     let routes = own.chain(shared).filter_map(|uuid| rows.row(tables.routes.this, uuid));
     let port = Port {
         name,
-        ifname: ifname(text(row, columns.ifname)).map_err(|why| blame.fault("ifname", why))?,
-        netns: netns(tables, rows, row).map_err(|why| blame.fault("netns", why))?,
+        kind,
+        ifname,
+        netns,
+        up: row.get(columns.enabled).as_bool().unwrap_or(true),
+        isolated: row.get(columns.isolated).as_bool().unwrap_or(false),
+        sysctls,
         routes: routes
             .map(|row| routes::route(&tables.routes, row))
             .collect::<Result<_, _>>()?,
@@ -268,20 +321,79 @@ fn static_address(text: &str, network: Option<&Network>) -> Result<IpNet, String
     Ok(net)
 }
 
-fn ifname(text: &str) -> Result<LinkName, crate::link::LinkError> {
-    check_name(if text.is_empty() { IFNAME } else { text })
+/// The name of the end inside: what has no other end has the port's name where it stays on the host.
+fn ifname(
+    text: &str,
+    (name, netns): (&LinkName, &NetnsRef),
+    is_pair: bool,
+) -> Result<LinkName, (&'static str, String)> {
+    let wrong = |error: crate::link::LinkError| ("ifname", error.to_string());
+    if *netns != NetnsRef::Host {
+        return check_name(if text.is_empty() { IFNAME } else { text }).map_err(wrong);
+    }
+    match (is_pair, text) {
+        (true, "") => Err((
+            "netns",
+            "a port needs a namespace: its name, its path, or the id of a process in it; \
+             a veth of which both ends stay on the host needs ifname"
+                .into(),
+        )),
+        (true, same) if same == name.as_str() => Err(("ifname", "both ends cannot have the same name".into())),
+        (true, other) => check_name(other).map_err(wrong),
+        (false, "") => Ok(name.clone()),
+        (false, same) if same == name.as_str() => Ok(name.clone()),
+        (false, other) => Err(("ifname", format!("without a namespace the port is called {name}, not {other}"))),
+    }
 }
 
-/// The namespace: `/path`, the number of a process (also `pid:NUMBER`), or a name; that of the container where the row belongs to one.
+/// A setting below `/proc/sys/net`, which may be written with dots; on the host only one of the port's own link.
+fn sysctl(path: &str, value: &str, netns: &NetnsRef, ifname: &LinkName) -> Result<(EcoString, EcoString), String> {
+    let slashes = if path.contains('/') {
+        path.to_owned()
+    } else {
+        path.replace('.', "/")
+    };
+    let slashes = slashes.strip_prefix("net/").unwrap_or(&slashes);
+    let mut parts = slashes.split('/');
+    if parts.clone().any(|part| matches!(part, "" | "." | "..")) || slashes.contains('\0') {
+        return Err(format!("\"{path}\" is no setting below /proc/sys/net"));
+    }
+    if value.contains(['\n', '\0']) {
+        return Err(format!("the value of \"{path}\" is not one line"));
+    }
+    if *netns == NetnsRef::Host && !parts.any(|part| part == ifname.as_str()) {
+        return Err(format!("\"{path}\" is not a setting of {ifname}; the host's own settings are not a port's"));
+    }
+    Ok((slashes.into(), value.into()))
+}
+
+/// The hardware address of a link whose row names none: always the same, except where the kernel takes that of the link below.
+fn derived_mac(kind: &object::PortKind, row: &Row) -> Option<Mac> {
+    use object::{MacvlanMode, PortKind, Spec};
+    let inherits = match kind {
+        PortKind::Veth => false,
+        PortKind::Single(single) => match &single.spec {
+            Spec::Macvlan(macvlan) | Spec::Macvtap(macvlan) => macvlan.mode == MacvlanMode::Passthru,
+            Spec::Ipvlan(_) | Spec::Vlan(_) | Spec::Bond(_) | Spec::Wireguard => true,
+            Spec::Vxlan(_) | Spec::Geneve(_) | Spec::Tap(_) | Spec::Dummy => false,
+        },
+    };
+    (!inherits).then(|| Mac::derived(row.uuid().as_bytes()))
+}
+
+/// The namespace: `/path`, the number of a process (also `pid:NUMBER`), or a name; that of the container where the row belongs to one;
+/// else the server's own.
 fn netns(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<NetnsRef, String> {
     let text = text(row, tables.ports.netns);
     if !text.is_empty() {
         return named_netns(text);
     }
     let lxc = reference(row, tables.ports.lxc).and_then(|uuid| rows.row(tables.lxc.this, uuid));
-    let lxc = lxc.ok_or("a port needs a namespace: its name, its path, or the id of a process in it")?;
-    Ok(NetnsRef::Lxc {
-        id: lxc::id(&tables.lxc, lxc).into(),
+    Ok(match lxc {
+        Some(lxc) => NetnsRef::Lxc {
+            id: lxc::id(&tables.lxc, lxc).into(),
+        },
+        None => NetnsRef::Host,
     })
 }
 
@@ -331,8 +443,10 @@ fn object(view: &View<'_>, row: &Row, port: Port) -> object::Port {
         .bridge
         .and_then(|uuid| view.rows.row(view.tables.bridges.this, uuid));
     object::Port {
-        kind: object::PortKind::Veth,
-        mac: Some(port.mac.unwrap_or_else(|| Mac::derived(row.uuid().as_bytes()))),
+        mac: port.mac.or_else(|| derived_mac(&port.kind, row)),
+        kind: port.kind,
+        up: port.up,
+        isolated: port.isolated,
         mtu: port.mtu,
         bridge: bridge.and_then(|row| bridges::link_name(&view.tables.bridges, row).ok()),
         ipv6: addresses.iter().any(|address| address.addr().is_ipv6()),
@@ -341,7 +455,7 @@ fn object(view: &View<'_>, row: &Row, port: Port) -> object::Port {
         netns: port.netns,
         addresses,
         routes,
-        sysctls: BTreeMap::new(),
+        sysctls: port.sysctls,
     }
 }
 

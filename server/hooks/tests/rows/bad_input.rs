@@ -287,7 +287,8 @@ fn namespaces_in_a_wrong_form_are_refused() {
     );
     check(
         &json!([insert("ports", &json!({"name": "p"}))]),
-        "table ports, row \"p\", column netns: a port needs a namespace: its name, its path, or the id of a process in it",
+        "table ports, row \"p\", column netns: a port needs a namespace: its name, its path, or the id of a process in it; \
+         a veth of which both ends stay on the host needs ifname",
     );
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nonnet_hooks::name::{LinkName, Mac};
-use nonnet_hooks::object::{Addresses, Bridge, NetnsRef, Object, Owner, Port, PortKind, Route};
+use nonnet_hooks::object::{Addresses, Bridge, NetnsRef, Object, Owner, Port, Route};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::report::{Event, EventKind, Report, State};
 use nonnet_hooks::want::Mark;
@@ -100,17 +100,13 @@ pub(crate) fn veth(at: u32, netns: NetnsRef) -> Port {
     let at_host = u16::try_from(at).unwrap() + 10;
     let [high, low] = at_host.to_be_bytes();
     Port {
-        name: name(&format!("vi{at}")),
-        kind: PortKind::Veth,
-        ifname: name("eth0"),
-        netns,
         mac: Some(Mac([2, 0, 0, 9, high, low])),
         mtu: Some(1450),
         bridge: Some(name("br0")),
         addresses: vec![format!("10.9.{high}.{low}/16").parse().unwrap()],
         routes: vec![Route::default_via(IpAddr::from([10, 9, 0, 1]))],
-        ipv6: false,
         sysctls: [("ipv4/conf/eth0/rp_filter".into(), "0".into())].into(),
+        ..Port::new(name(&format!("vi{at}")), name("eth0"), netns)
     }
 }
 
