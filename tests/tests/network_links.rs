@@ -465,3 +465,43 @@ fn rows_that_make_no_link_are_refused_by_their_column() {
         );
     }
 }
+
+#[test]
+fn uplinks_join_their_bridge_and_are_given_back() {
+    let mut host = host();
+    let before = host.sh("ip -o link show up0 | sed 's/qdisc [a-z]* //'");
+    host.transact(&[
+        insert("bridges", "bridge", &json!({"name": "br0", "uplinks": "up0"})),
+        port(
+            "p1",
+            &json!({"netns": "c1", "bridge": ["named-uuid", "bridge"], "addresses": "10.7.0.1/24"}),
+        ),
+    ]);
+    host.converged();
+    assert_eq!(host.link("up0").unwrap()["master"], "br0");
+    assert!(host.pings("c1", "10.7.0.254"));
+    host.transact(&[delete("ports", "p1"), delete("bridges", "br0")]);
+    host.converged();
+    assert!(host.link("br0").is_none());
+    assert_eq!(host.sh("ip -o link show up0 | sed 's/qdisc [a-z]* //'"), before);
+}
+
+#[test]
+fn what_is_adopted_is_given_back_and_not_deleted() {
+    let mut host = host();
+    host.sh("ip link add br7 type bridge");
+    host.transact(&[insert("bridges", "bridge", &json!({"name": "br7"}))]);
+    host.until_state("bridges", "br7", "conflict");
+    host.transact(&[
+        update("bridges", "br7", &json!({"adopt": true})),
+        port("up0", &json!({"kind": "adopted", "addresses": "10.7.0.9/24"})),
+    ]);
+    host.converged();
+    assert!(host.succeeds("ping -n -c 1 -W 5 10.7.0.254"));
+    host.transact(&[delete("bridges", "br7"), delete("ports", "up0")]);
+    host.converged();
+    assert!(host.link("br7").is_some() && host.link("up0").is_some());
+    assert!(!host.sh("ip addr show up0").contains("10.7.0.9"));
+    let (_, why) = host.refused(&[port("up0", &json!({"kind": "adopted", "netns": "c1"}))]);
+    assert!(why.contains("column netns: an adopted link stays where it is"), "{why}");
+}

@@ -3,6 +3,7 @@
 //! Takes the wanted state, the mirror and the keys to look at; gives a plan for just these and a verdict on each. It must never plan a change of
 //! a link that does not carry our mark (the loopback of a namespace is set up, nothing more), nor of an address or route that is not of our protocol.
 
+mod adopted;
 mod part;
 mod port;
 mod single;
@@ -82,7 +83,7 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
                 continue;
             }
             // Another database's links and the addresses on them carry another mark, though the same protocol.
-            if !want.mark().is_ours(link.group) {
+            if !want.mark().owns(link) {
                 continue;
             }
             let key = ObjectKey::Link(name.clone());
@@ -202,9 +203,7 @@ impl<'a> Planner<'a> {
 
     /// Deletes what carries our mark under a key that nobody wants.
     fn collect(&mut self, key: &ObjectKey, host: &'a Namespace) {
-        let ours = host
-            .link(key.link())
-            .filter(|link| self.want.mark().is_ours(link.group));
+        let ours = host.link(key.link()).filter(|link| self.want.mark().owns(link));
         let Some(link) = ours else { return };
         match key {
             ObjectKey::Link(name) => {
@@ -236,6 +235,9 @@ impl<'a> Planner<'a> {
         if let Some(at) = self.deleted.get(&(namespace, link.index)) {
             return *at;
         }
+        if !self.want.mark().is_ours(link.group) {
+            return self.release(of, link);
+        }
         let operation = Operation::LinkDel {
             link: reference(namespace, link),
         };
@@ -245,6 +247,9 @@ impl<'a> Planner<'a> {
     }
 
     fn bridge(&mut self, of: For<'_>, owner: &Owner, bridge: &Bridge, host: &'a Namespace) -> Result<(), Verdict> {
+        if let Some(link) = host.link(&bridge.name).filter(|link| self.may_take(link, bridge.adopt)) {
+            return self.adopt_bridge(of, owner, bridge, host, link);
+        }
         let have = self.ours(&bridge.name, host)?;
         let needs = match have {
             Some(link) if link.kind != "bridge" => vec![self.delete(of, NamespaceId::Host, link)],
@@ -343,12 +348,12 @@ impl<'a> Planner<'a> {
             .link(name)
             .filter(|link| !self.deleted.contains_key(&(NamespaceId::Host, link.index)))
             .ok_or_else(missing)?;
-        if kind == "bridge" && link.kind != "bridge" {
+        if kind == "bridge" && !matches!(link.kind.as_str(), "bridge" | "bond") {
             return Err(Verdict::Waiting(eco_format!("{name} is not a bridge")));
         }
         // A port may be on a bridge or parent that nobody described; addresses go on nothing of somebody else's.
         let described = self.want.get(key).is_some() || kind == "link";
-        if described && !self.want.mark().is_ours(link.group) {
+        if described && !self.want.mark().owns(link) {
             return Err(Verdict::Waiting(eco_format!("{kind} {name} is not nonnet's")));
         }
         Ok(vec![])

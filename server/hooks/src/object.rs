@@ -5,6 +5,7 @@
 
 mod port;
 mod spec;
+mod taken;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,11 +13,12 @@ use std::net::IpAddr;
 use ecow::EcoString;
 use ipnet::IpNet;
 
-pub use self::port::{Port, PortKind, Single};
+pub use self::port::{Port, PortKind, Role, Single};
 pub use self::spec::{
     Bond, BondHash, BondMode, Fit, Geneve, Ipvlan, IpvlanMode, IpvlanReach, Macvlan, MacvlanMode, Spec, Tap, Vlan,
     Vxlan,
 };
+pub use self::taken::{Former, Taken};
 use crate::limits::ROUTE_TABLE_MAIN;
 use crate::name::{LinkName, Mac};
 
@@ -76,6 +78,8 @@ pub struct Bridge {
     pub stp: bool,
     /// Whether it carries IPv6; if not, the kernel makes no link-local address on it (`addr_gen_mode none`).
     pub ipv6: bool,
+    /// Whether a bridge of that name which somebody else made is taken over.
+    pub adopt: bool,
 }
 
 /// Addresses on a link of the server's own namespace.

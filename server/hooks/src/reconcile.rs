@@ -379,7 +379,7 @@ impl Reconciler {
         let key = ObjectKey::Link(name.clone());
         let known = !self.loaded || self.items.contains_key(&key) || self.want.inner_end_on_host(name).is_some();
         let link = self.have.host()?.link(name).filter(|_| !known)?;
-        if !self.want.mark().is_ours(link.group) {
+        if !self.want.mark().owns(link) {
             return None;
         }
         let mut item = Item::new(now_ms);

@@ -142,6 +142,10 @@ impl Facts {
             let link = inside?.link(&port.ifname)?;
             return Some(Self::of_link(link, link, inside?)).filter(|_| want.mark().is_ours(link.group));
         }
+        if let PortKind::Adopted(_) = port.kind {
+            let link = host.link(&port.name).filter(|link| want.mark().taken(link).is_some())?;
+            return Some(Self::of_link(link, link, host));
+        }
         let outer = host.link(&port.name).filter(|link| want.mark().is_ours(link.group))?;
         Some(
             match inside.and_then(|inside| Some((inside, inside.link_at(outer.peer?)?))) {

@@ -8,9 +8,9 @@ use std::hash::Hash;
 use ecow::EcoString;
 use ipnet::IpNet;
 
-use crate::mirror::NamespaceId;
+use crate::mirror::{Link, NamespaceId};
 use crate::name::LinkName;
-use crate::object::{NetnsRef, Object, ObjectKey, Owner, Wanted};
+use crate::object::{NetnsRef, Object, ObjectKey, Owner, Taken, Wanted};
 
 /// The groups that mark the links of one database (`IFLA_GROUP`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,23 @@ impl Mark {
     /// Whether a link of this group is ours.
     pub fn is_ours(self, group: u32) -> bool {
         group | 1 == self.reaper()
+    }
+}
+
+impl Mark {
+    /// What a link's alias says of its being taken over by a row of ours.
+    pub fn taken(self, link: &Link) -> Option<Taken> {
+        Taken::from_alias(&link.alias).filter(|taken| self.is_ours(taken.group))
+    }
+
+    /// Whether a link is ours, made or taken over.
+    pub fn owns(self, link: &Link) -> bool {
+        self.is_ours(link.group) || self.taken(link).is_some()
+    }
+
+    /// Whether a group is one that marks the links of some database.
+    pub fn is_some_marks(group: u32) -> bool {
+        group >> 30 == 1
     }
 }
 
@@ -289,6 +306,7 @@ mod tests {
             mtu: None,
             stp,
             ipv6: false,
+            adopt: false,
         });
         Wanted {
             owner: Owner {

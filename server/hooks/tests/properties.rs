@@ -10,10 +10,10 @@ use nonnet_hooks::mirror::{Change, Link, Mirror, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
 use nonnet_hooks::object::{
-    Addresses, Bridge, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, Owner, Port, PortKind, Route, Single, Spec,
-    Tap, Vxlan, Wanted,
+    Addresses, Bridge, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, Owner, Port, PortKind, Role, Route, Single,
+    Spec, Tap, Vxlan, Wanted,
 };
-use nonnet_hooks::plan::{Operation, Plan};
+use nonnet_hooks::plan::{LinkRef, Operation, Plan, Step};
 use nonnet_hooks::want::{Mark, Resolution, Want};
 use proptest::prelude::*;
 
@@ -35,10 +35,10 @@ fn netns(at: usize) -> NetnsRef {
 }
 
 prop_compose! {
-    fn bridge(at: usize)(present: bool, mac in proptest::option::of(1_u8..4), mtu in proptest::option::of(1400_u32..1403), stp: bool, ipv6: bool)
+    fn bridge(at: usize)(present: bool, mac in proptest::option::of(1_u8..4), mtu in proptest::option::of(1400_u32..1403), stp: bool, ipv6: bool, adopt: bool)
         -> Option<Wanted> {
         let mac = mac.map(|m| Mac([2, 0, 0, 0, 1, m]));
-        let object = Object::Bridge(Bridge { name: name(&format!("br{at}")), mac, mtu, stp, ipv6 });
+        let object = Object::Bridge(Bridge { name: name(&format!("br{at}")), mac, mtu, stp, ipv6, adopt });
         present.then_some(Wanted { owner: owner("bridges", at as u128), object })
     }
 }
@@ -79,6 +79,23 @@ prop_compose! {
             ..Port::new(name(&format!("vi{at}")), name(&format!("eth{peer}")), netns(space))
         };
         (present > 0).then_some(Wanted { owner: owner("ports", at as u128), object: Object::Port(veth) })
+    }
+}
+
+prop_compose! {
+    /// Somebody's link, taken over as a port or as an uplink.
+    fn adopted(at: usize)(present: bool, bridge in proptest::option::of(0_usize..3), is_uplink: bool, up: bool, address: bool) -> Option<Wanted> {
+        let link = name(["uplink", "absent"][at]);
+        let role = if is_uplink { Role::Uplink } else { Role::Port };
+        let addresses = (address && !is_uplink).then(|| format!("10.6.{at}.1/24").parse().unwrap());
+        let port = Port {
+            kind: PortKind::Adopted(role),
+            bridge: bridge.map(|b| name(&format!("br{b}"))),
+            addresses: addresses.into_iter().collect(),
+            up,
+            ..Port::new(link.clone(), link, NetnsRef::Host)
+        };
+        present.then_some(Wanted { owner: owner("ports", 200 + at as u128), object: Object::Port(port) })
     }
 }
 
@@ -153,8 +170,9 @@ fn state() -> impl Strategy<Value = Vec<Wanted>> {
     let networks = (gateways(0), gateways(1));
     let ports = (veth(0), veth(1), veth(2), veth(3));
     let singles = (single(0), single(1), single(2));
-    (bridges, networks, ports, singles).prop_map(|(b, n, p, s)| {
-        [b.0, b.1, b.2, n.0, n.1, p.0, p.1, p.2, p.3, s.0, s.1, s.2]
+    let taken = (adopted(0), adopted(1));
+    (bridges, networks, ports, singles, taken).prop_map(|(b, n, p, s, t)| {
+        [b.0, b.1, b.2, n.0, n.1, p.0, p.1, p.2, p.3, s.0, s.1, s.2, t.0, t.1]
             .into_iter()
             .flatten()
             .collect()
@@ -245,8 +263,28 @@ fn check_marks(want: &Want, plan: &Plan, mirror: &Mirror) {
         };
         let Some(index) = link.index else { continue };
         let have = mirror.namespace(link.namespace).unwrap().link_at(index).unwrap();
-        let ours = want.mark().is_ours(have.group);
+        let takes = matches!(&step.operation, Operation::LinkSet { set, .. } if set.alias.as_ref().is_some_and(|a| a.contains(" taken ")));
+        assert!(!matches!(step.operation, Operation::LinkDel { .. }) || want.mark().is_ours(have.group));
+        let ours = want.mark().owns(have) || takes || plan.steps.iter().any(|other| takes_too(other, link));
         assert!(ours || have.name == "lo", "{} touches what is not ours", step.operation);
+    }
+}
+
+/// Whether a step takes a link over, which one after it then acts on.
+fn takes_too(step: &Step, link: &LinkRef) -> bool {
+    matches!(&step.operation, Operation::LinkSet { link: other, set, .. }
+        if other == link && set.alias.as_ref().is_some_and(|a| a.contains(" taken ")))
+}
+
+/// A link without what a row that takes it over sets and leaves: that it is given back says nothing about these.
+fn as_it_was(link: Link) -> Link {
+    Link {
+        carrier: false,
+        mac: None,
+        mtu: 0,
+        stp: None,
+        address_generation_off: None,
+        ..link
     }
 }
 
@@ -258,7 +296,7 @@ fn foreign(model: &Model) -> Vec<(NamespaceId, Link)> {
             .links
             .into_iter()
             .filter(|l| l.group == 0 && l.name != "lo")
-            .map(move |l| (id, l))
+            .map(move |l| (id, as_it_was(l)))
     };
     spaces().flat_map(of).collect()
 }
@@ -303,13 +341,19 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror) {
             assert!(link.up && link.stp == Some(bridge.stp) && link.kind == "bridge");
             assert!(bridge.mac.is_none_or(|mac| link.mac == Some(mac)));
             assert!(bridge.mtu.is_none_or(|mtu| link.mtu == mtu));
-            assert_eq!(link.address_generation_off, Some(!bridge.ipv6));
+            assert!(link.address_generation_off == Some(!bridge.ipv6) || want.mark().taken(link).is_some());
         }
         Object::Addresses(on) => {
             let link = host.link(&on.link).unwrap();
             let wanted = want.addresses_on(&on.link);
             let have: BTreeSet<_> = host.addresses(link.index).map(|a| a.address).collect();
             assert_eq!(have, wanted);
+        }
+        Object::Port(port) if matches!(port.kind, PortKind::Adopted(_)) => {
+            let link = host.link(&port.name).unwrap();
+            let master = link.master.map(|index| host.link_at(index).unwrap().name.clone());
+            assert!(want.mark().taken(link).is_some() && link.up == port.up);
+            assert_eq!(master.as_deref(), port.bridge.as_ref().map(LinkName::as_str));
         }
         Object::Port(port) if port.kind != PortKind::Veth => check_single(port, want, mirror),
         Object::Port(veth) => {
@@ -385,6 +429,7 @@ proptest! {
         model.run(&plan, Some(stop), |at| at == fails);
         converge(&want, &mut model);
         check_wanted(&want, &model);
+        converge(&want_after(&second, &[]), &mut model);
         prop_assert_eq!(before, foreign(&model));
     }
 

@@ -47,6 +47,7 @@ fn bridge(text: &str) -> Desired {
         mtu: None,
         stp: false,
         ipv6: false,
+        adopt: false,
     })])
 }
 

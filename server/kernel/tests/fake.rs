@@ -35,6 +35,7 @@ fn rows() -> Vec<(Owner, Desired)> {
         mtu: None,
         stp: false,
         ipv6: false,
+        adopt: false,
     };
     let veth = Port {
         bridge: Some(name("br0")),

@@ -40,6 +40,7 @@ impl<'a> Planner<'a> {
         match &port.kind {
             PortKind::Veth => self.pair(of, owner, port, host),
             PortKind::Single(single) => self.single(of, owner, (port, single), host),
+            PortKind::Adopted(role) => self.adopted(of, owner, (port, *role), host),
         }
     }
 
@@ -364,25 +365,32 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Deletes the routes of ours through a link that are not wanted. Gives those that are wanted and there.
+    pub(super) fn withdraw_routes(&mut self, of: For<'_>, end: &End<'_>, wanted: &BTreeSet<Route>) -> BTreeSet<Route> {
+        let mut present = BTreeSet::new();
+        let Some((namespace, link)) = end.have else {
+            return present;
+        };
+        let through_none = namespace.routes(None).filter(|have| wanted.contains(&have.route));
+        for have in namespace.routes(Some(link.index)).chain(through_none) {
+            if wanted.contains(&have.route) {
+                present.insert(have.route.clone());
+            } else if have.protocol == PROTOCOL {
+                let operation = Operation::RouteDel {
+                    link: end.link.clone(),
+                    route: have.route.clone(),
+                };
+                self.step(of, Phase::Withdraw, &[], operation);
+            }
+        }
+        present
+    }
+
     pub(super) fn routes(&mut self, of: For<'_>, port: &Port, end: &End<'_>) {
         // The kernel takes no route through a link that is down.
         let routes = port.routes.iter().filter(|_| port.up);
         let wanted: BTreeSet<Route> = routes.map(Route::settled).collect();
-        let mut present = BTreeSet::new();
-        if let Some((namespace, link)) = end.have {
-            let through_none = namespace.routes(None).filter(|have| wanted.contains(&have.route));
-            for have in namespace.routes(Some(link.index)).chain(through_none) {
-                if wanted.contains(&have.route) {
-                    present.insert(have.route.clone());
-                } else if have.protocol == PROTOCOL {
-                    let operation = Operation::RouteDel {
-                        link: end.link.clone(),
-                        route: have.route.clone(),
-                    };
-                    self.step(of, Phase::Withdraw, &[], operation);
-                }
-            }
-        }
+        let present = self.withdraw_routes(of, end, &wanted);
         let mut missing: Vec<&Route> = wanted.difference(&present).collect();
         // A route whose gateway another route makes reachable comes after that one.
         missing.sort_by_key(|route| (route.gateway.is_some(), Reverse(route.destination.prefix_len())));

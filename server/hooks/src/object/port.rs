@@ -47,6 +47,19 @@ pub enum PortKind {
     Veth,
     /// A link without another end.
     Single(Box<Single>),
+    /// A link of the server's own namespace that somebody else made and the row takes over.
+    Adopted(Role),
+}
+
+/// What a link is taken over for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To be a port as any other.
+    Port,
+    /// To lead out of a bridge: it carries no addresses of its own.
+    Uplink,
+    /// To be a member of a bond.
+    Member,
 }
 
 /// A link without another end: it is at `ifname` in `netns`, which has the port's name where that is the server's own namespace.
@@ -78,10 +91,19 @@ impl Port {
         }
     }
 
+    /// A link that somebody else made, taken over to be a port of that bridge or a member of that bond.
+    pub fn taken(name: LinkName, of: LinkName, role: Role) -> Self {
+        Self {
+            kind: PortKind::Adopted(role),
+            bridge: Some(of),
+            ..Self::new(name.clone(), name, NetnsRef::Host)
+        }
+    }
+
     /// The link of the server's own namespace that the port is on or sends through.
     pub fn parent(&self) -> Option<&LinkName> {
         match &self.kind {
-            PortKind::Veth => None,
+            PortKind::Veth | PortKind::Adopted(_) => None,
             PortKind::Single(single) => single.parent.as_ref(),
         }
     }

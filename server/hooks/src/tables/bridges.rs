@@ -5,9 +5,9 @@ use nonnet_engine::Row;
 use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::{LinkName, Mac};
-use crate::object::{Bridge, Object};
+use crate::object::{Bridge, Object, Port, Role};
 use crate::reconcile::Desired;
-use crate::tables::{View, networks, number, text};
+use crate::tables::{View, networks, number, text, texts};
 
 super::columns!(
     "bridges"; name, kind, mac, mtu, stp, vlan_filtering, mcast_snooping, uplinks, adopt, other_config, external_ids, status, error,
@@ -23,7 +23,10 @@ pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
         bridge.ipv6 = on_it
             .filter_map(|uuid| view.rows.row(view.tables.networks.this, uuid))
             .any(|row| networks::has_ipv6(&view.tables.networks, row));
-        Desired::Objects(vec![Object::Bridge(bridge)])
+        let uplinks = texts(row, view.tables.bridges.uplinks).filter_map(|name| LinkName::new(name).ok());
+        let uplinks = uplinks.map(|name| Object::Port(Port::taken(name, bridge.name.clone(), Role::Uplink)));
+        let uplinks: Vec<Object> = uplinks.collect();
+        Desired::Objects([Object::Bridge(bridge)].into_iter().chain(uplinks).collect())
     });
     desired.unwrap_or_else(|fault| Desired::Invalid(fault.to_string().into()))
 }
@@ -38,8 +41,19 @@ pub(crate) fn bridge(columns: &Columns, row: &Row) -> Result<Bridge, Fault> {
     let name = link_name(columns, row)?;
     let mac = row.get(columns.mac).as_str().map(str::parse::<Mac>).transpose();
     let mac = mac.map_err(|error| Fault::new(Columns::NAME, name.as_str(), "mac", error))?;
+    for uplink in texts(row, columns.uplinks) {
+        let fault = |why: &dyn std::fmt::Display| Fault::new(Columns::NAME, name.as_str(), "uplinks", why);
+        LinkName::new(uplink).map_err(|error| fault(&error))?;
+        if uplink == name.as_str() {
+            return Err(fault(&"a bridge cannot be its own uplink"));
+        }
+    }
+    let adopt = row.get(columns.adopt).as_bool().unwrap_or(false);
+    // A bridge that is taken over keeps its address.
+    let derived = (!adopt).then(|| Mac::derived(row.uuid().as_bytes()));
     Ok(Bridge {
-        mac: Some(mac.unwrap_or_else(|| Mac::derived(row.uuid().as_bytes()))),
+        mac: mac.or(derived),
+        adopt,
         mtu: number(row, columns.mtu),
         stp: row.get(columns.stp).as_bool().unwrap_or(false),
         ipv6: false,

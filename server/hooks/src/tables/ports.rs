@@ -15,7 +15,7 @@ use crate::address;
 use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::{LinkName, Mac};
-use crate::object::{self, NetnsRef, Object, Route};
+use crate::object::{self, NetnsRef, Object, Role, Route};
 use crate::reconcile::Desired;
 use crate::tables::lxc::Attachment;
 use crate::tables::networks::{self, IPV6_MTU_MIN, Network};
@@ -52,6 +52,8 @@ pub(crate) struct Port {
     pub addresses: Vec<IpNet>,
     pub gateways: Vec<IpAddr>,
     pub routes: Vec<Route>,
+    /// The links that a bond is to have.
+    pub members: Vec<LinkName>,
     pub up: bool,
     pub isolated: bool,
     pub sysctls: BTreeMap<EcoString, EcoString>,
@@ -125,7 +127,13 @@ pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
         return Desired::Waiting(reason);
     }
     match port(view.tables, view.rows, row) {
-        Ok(port) => Desired::Objects(vec![Object::Port(object(view, row, port))]),
+        Ok(port) => {
+            let members = port.members.clone();
+            let bond = port.name.clone();
+            let members = members.into_iter().map(|name| Object::Port(object::Port::taken(name, bond.clone(), Role::Member)));
+            let members: Vec<Object> = members.collect();
+            Desired::Objects([Object::Port(object(view, row, port))].into_iter().chain(members).collect())
+        }
         Err(fault) => Desired::Invalid(fault.to_string().into()),
     }
 }
@@ -176,6 +184,9 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
     let netns = netns(tables, rows, row).map_err(|why| blame.fault("netns", why))?;
     let ifname = ifname(text(row, columns.ifname), (&name, &netns), is_pair)
         .map_err(|(column, why)| blame.fault(column, why))?;
+    if matches!(kind, object::PortKind::Adopted(_)) && netns != NetnsRef::Host {
+        return Err(blame.fault("netns", "an adopted link stays where it is, in the server's own namespace"));
+    }
     if !is_pair && netns != NetnsRef::Host && bridge.is_some() {
         let why = format!("a {} inside a namespace cannot be a port of a bridge", source.word());
         return Err(blame.fault("bridge", why));
@@ -209,6 +220,7 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
     let routes = own.chain(shared).filter_map(|uuid| rows.row(tables.routes.this, uuid));
     let port = Port {
         name,
+        members: members(columns, row).map_err(|why| blame.fault("members", why))?,
         kind,
         ifname,
         netns,
@@ -346,6 +358,10 @@ fn ifname(
     }
 }
 
+fn members(columns: &Columns, row: &Row) -> Result<Vec<LinkName>, crate::name::NameError> {
+    texts(row, columns.members).map(LinkName::new).collect()
+}
+
 /// A setting below `/proc/sys/net`, which may be written with dots; on the host only one of the port's own link.
 fn sysctl(path: &str, value: &str, netns: &NetnsRef, ifname: &LinkName) -> Result<(EcoString, EcoString), String> {
     let slashes = if path.contains('/') {
@@ -377,6 +393,7 @@ fn derived_mac(kind: &object::PortKind, row: &Row) -> Option<Mac> {
             Spec::Ipvlan(_) | Spec::Vlan(_) | Spec::Bond(_) | Spec::Wireguard => true,
             Spec::Vxlan(_) | Spec::Geneve(_) | Spec::Tap(_) | Spec::Dummy => false,
         },
+        PortKind::Adopted(_) => true,
     };
     (!inherits).then(|| Mac::derived(row.uuid().as_bytes()))
 }

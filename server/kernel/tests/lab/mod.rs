@@ -83,6 +83,7 @@ pub(crate) fn bridge(text: &str) -> Desired {
         mtu: None,
         stp: false,
         ipv6: false,
+        adopt: false,
     };
     Desired::Objects(vec![Object::Bridge(bridge)])
 }

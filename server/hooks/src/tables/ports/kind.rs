@@ -14,7 +14,7 @@ use super::Columns;
 use crate::address;
 use crate::name::{LinkName, Mac};
 use crate::object::{
-    Bond, BondHash, BondMode, Geneve, Ipvlan, IpvlanMode, IpvlanReach, Macvlan, MacvlanMode, PortKind, Single, Spec, Tap,
+    Bond, BondHash, BondMode, Geneve, Ipvlan, IpvlanMode, IpvlanReach, Macvlan, MacvlanMode, PortKind, Role, Single, Spec, Tap,
     Vlan, Vxlan,
 };
 use crate::tables::{Tables, number, text, texts};
@@ -77,6 +77,11 @@ impl<'a> Source<'a> {
                 self.check_options(&[])?;
                 self.check_unused(word, &["mode", "parent", "members"])?;
                 Spec::Dummy
+            }
+            "adopted" => {
+                self.check_options(&[])?;
+                self.check_unused(word, &["mode", "parent", "members"])?;
+                return Ok(PortKind::Adopted(Role::Port));
             }
             other => return Err(("kind", format!("ports of kind \"{other}\" are not supported yet"))),
         };
