@@ -3,9 +3,10 @@
 //! - [`Kernel`]: the thread that talks rtnetlink, driven by [`Command`]s; its answers and events are the reconciler's inputs.
 //! - [`Fake`]: the same in memory.
 //! - [`Capabilities`]: what may and can be done here.
+//! - [`process`]: other programs, run with a deadline.
 //!
 //! This crate never decides what should be: it does what a plan says and tells what the kernel says. It changes no link, address or route but by a
-//! plan, starts no process, and never leaves its own thread in a namespace that is not the server's.
+//! plan, and never leaves its own thread in a namespace that is not the server's.
 
 mod command;
 mod fake;
@@ -17,6 +18,7 @@ mod lxc;
 mod message;
 mod netns;
 mod probe;
+pub mod process;
 mod runner;
 mod spaces;
 mod spec;

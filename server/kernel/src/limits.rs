@@ -35,3 +35,12 @@ pub const MONITOR_TITLE_MS: u64 = 2_000;
 
 /// Milliseconds between complete looks at all processes, against the reuse of process ids.
 pub const PROCESSES_AFRESH_MS: u64 = 5_000;
+
+/// Bytes of a program's output that are kept, the last ones: `netclient list` of hundreds of networks.
+pub const PROCESS_OUTPUT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a program's input: what a pipe takes at once (`pipe(7)`), so that nobody waits for a program to read.
+pub const PROCESS_INPUT_BYTES_MAX: usize = 32 << 10;
+
+/// Bytes of a program's last words in a row's error.
+pub const PROCESS_WORDS_BYTES_MAX: usize = 1_000;

@@ -131,7 +131,7 @@ fn listen(bytes: usize) -> io::Result<Socket> {
 
 /// Opens a pidfd (`pidfd_open(2)`), which neither libc nor nix wraps.
 #[expect(unsafe_code, reason = "a system call without a wrapper")]
-fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // SAFETY: the call takes two integers and touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
