@@ -26,7 +26,7 @@ const FIRST_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 const CREATED_100: [&str; 3] = [
     "Created container 100",
     "Renamed veth to vi100",
-    "Container 100: network_type netmaker is not supported yet",
+    "Container 100 joins netmaker",
 ];
 
 /// A server of `OpNonNet` with `--kernel off`.

@@ -195,15 +195,20 @@ fn containers_of_another_network_type_say_what_is_missing() {
     let lost = json!({"op": "insert", "table": "lxc", "row": {"id": "107", "bridge": "nowhere",
         "properties": ["map", [["network_type", "bridge"], ["hostname", "ct107"]]]}});
     host.transact(&[none, mesh, lost]);
-    assert_eq!(host.settled(), 2);
+    // Two rows and the ports of both.
+    assert_eq!(host.settled(), 3);
     assert_eq!(host.state("lxc", "105"), "converged");
     assert_eq!(
         (host.state("lxc", "106"), host.error("lxc", "106")),
         (
-            "failed".to_owned(),
-            "properties:network_type \"netmaker\" is not supported yet; supported are \"bridge\" and \"none\""
-                .to_owned()
+            "waiting".to_owned(),
+            "container 106 is not running, and there is no namespace 106".to_owned()
         )
+    );
+    assert!(
+        host.row("lxc", "106")["status"]["network_error"]
+            .as_str()
+            .is_some_and(|error| error.starts_with("bridge \"mesh\" does not exist"))
     );
     assert_eq!(
         (host.state("lxc", "107"), host.error("lxc", "107")),

@@ -72,6 +72,22 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = HealArgument::On)]
     pub(crate) heal: HealArgument,
 
+    /// Where LXC's containers are, which rows with a template make, start and stop.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/lxc")]
+    pub(crate) lxc_path: PathBuf,
+
+    /// The file with the tokens of Netmaker networks: lines NAME=VALUE, for nobody but its owner to read.
+    #[arg(long, value_name = "FILE", default_value = "/etc/nonnet/netmaker.env")]
+    pub(crate) token_file: PathBuf,
+
+    /// Netmaker's client; it gets the token in the environment variable TOKEN.
+    #[arg(long, value_name = "PROGRAM", default_value = "netclient")]
+    pub(crate) netclient: PathBuf,
+
+    /// Seconds that each run of it has.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) netclient_timeout: u64,
+
     /// Where to serve JSON-RPC 2.0 over HTTP and WebSocket besides: unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) http: Option<Address>,
@@ -307,6 +323,11 @@ impl Arguments {
         // A log file that is named is found from here, as by ovsdb-server.
         place(&mut self.log_file, &here);
         place(&mut self.config_file, &here);
+        self.lxc_path = here.join(&self.lxc_path);
+        self.token_file = here.join(&self.token_file);
+        if self.netclient.components().count() > 1 {
+            self.netclient = here.join(&self.netclient);
+        }
         if self.changes_directory() {
             self.tls.settle(&here);
             for database in self.databases.iter_mut().filter(|database| !is_relay(database)) {

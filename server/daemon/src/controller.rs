@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use ecow::EcoString;
@@ -12,7 +13,7 @@ use nonnet_hooks::reconcile::{Heal, Input, Options, Reconciler};
 use nonnet_hooks::status::capabilities_column;
 use nonnet_hooks::tables::{Tables, host};
 use nonnet_hooks::want::Mark;
-use nonnet_kernel::Kernel;
+use nonnet_kernel::{Kernel, Programs};
 use nonnet_schema::{DatabaseSchema, Uuid};
 use nonnet_sessions::{Command, Server};
 use tracing::{info, warn};
@@ -74,7 +75,13 @@ pub(crate) fn start(
         return Ok(started);
     }
     let mark = Mark::of(database_id.as_bytes());
-    let (kernel, inputs) = Kernel::live(mark)?;
+    let programs = Programs {
+        lxc_path: arguments.lxc_path.clone(),
+        netclient: arguments.netclient.clone(),
+        netclient_deadline: Duration::from_secs(arguments.netclient_timeout),
+        token_file: arguments.token_file.clone(),
+    };
+    let (kernel, inputs) = Kernel::live_with(mark, programs)?;
     let words = kernel.capabilities().words();
     started.commands.extend(write(server, clock, |transaction| {
         show_capabilities(&tables, transaction, words);

@@ -4,6 +4,7 @@
 //! a link that does not carry our mark (the loopback of a namespace is set up, nothing more), nor of an address or route that is not of our protocol.
 
 mod adopted;
+mod container;
 mod part;
 mod port;
 mod single;
@@ -75,7 +76,7 @@ pub fn plan(want: &Want, have: &Mirror, keys: &BTreeSet<ObjectKey>) -> Diff {
 
 /// The keys of what carries our mark in the server's own namespace and is not wanted.
 pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
-    let mut keys = BTreeSet::new();
+    let mut keys = container::collectable(want, have);
     if let Some(host) = have.host() {
         for link in host.links() {
             let name = LinkName::observed(&link.name);
@@ -112,7 +113,7 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
 /// When an object's turn is: after that of what it needs. `left` bounds the length of a chain, which rows could make a circle.
 fn rank(want: &Want, key: &ObjectKey, left: usize) -> usize {
     match (want.get(key).map(|w| &w.object), key) {
-        (_, ObjectKey::Addresses { .. }) => usize::MAX,
+        (_, ObjectKey::Addresses { .. } | ObjectKey::Container(_) | ObjectKey::Mesh(_)) => usize::MAX,
         (None, ObjectKey::Link(_)) => 0,
         (Some(_), _) if left == 0 => 1,
         (Some(object), _) => {
@@ -164,7 +165,9 @@ impl<'a> Planner<'a> {
         let before = self.diff.plan.steps.len() - usize::from(cleared);
         let stop = match want.get(key) {
             None => {
-                self.collect(key, host);
+                if let Err(verdict) = self.collect(key, host) {
+                    return verdict;
+                }
                 return if self.diff.plan.steps.len() > before {
                     Verdict::Planned
                 } else {
@@ -180,6 +183,8 @@ impl<'a> Planner<'a> {
                     Object::Bridge(bridge) => self.bridge(step, owner, bridge, host),
                     Object::Port(port) => self.port(step, owner, port, host),
                     Object::Addresses(addresses) => self.addresses_of(step, addresses, host),
+                    Object::Container(container) => self.container(step, owner, container),
+                    Object::Mesh(mesh) => self.mesh(step, mesh),
                 }
             }
         };
@@ -202,11 +207,17 @@ impl<'a> Planner<'a> {
     }
 
     /// Deletes what carries our mark under a key that nobody wants.
-    fn collect(&mut self, key: &ObjectKey, host: &'a Namespace) {
-        let ours = host.link(key.link()).filter(|link| self.want.mark().owns(link));
-        let Some(link) = ours else { return };
+    fn collect(&mut self, key: &ObjectKey, host: &'a Namespace) -> Result<(), Verdict> {
+        let ours = key
+            .link()
+            .and_then(|name| host.link(name))
+            .filter(|link| self.want.mark().owns(link));
+        let Some(link) = ours else {
+            return self.collect_container(key);
+        };
         match key {
             ObjectKey::Link(name) => {
+                self.check_not_needed(name)?;
                 if self.want.inner_end_on_host(name).is_none() {
                     let owner = Owner::from_alias(&link.alias);
                     let step = For {
@@ -228,7 +239,9 @@ impl<'a> Planner<'a> {
                     self.withdraw_addresses(For { key, owner: None }, &end, &wanted);
                 }
             }
+            ObjectKey::Container(_) | ObjectKey::Mesh(_) => {}
         }
+        Ok(())
     }
 
     fn delete(&mut self, of: For<'_>, namespace: NamespaceId, link: &Link) -> usize {
@@ -327,7 +340,7 @@ impl<'a> Planner<'a> {
 
     /// The steps that make the link of `key`; none if it is there; why not, if it will not be.
     fn dependency(&self, key: &ObjectKey, host: &Namespace, kind: &str) -> Result<Vec<usize>, Verdict> {
-        let name = key.link();
+        let Some(name) = key.link() else { return Ok(vec![]) };
         match self.diff.verdicts.get(key) {
             Some(Verdict::Equal) => return Ok(vec![]),
             Some(Verdict::Planned) if self.want.get(key).is_some() => {

@@ -3,14 +3,17 @@
 //! Takes observations (events and whole dumps), gives the state to compare with and what each observation touched. A dump touches only what it
 //! changes, so that a resync costs comparisons and nothing more. It must never hold what the kernel did not say.
 
+mod container;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use ecow::EcoString;
 use ipnet::IpNet;
 
+pub use self::container::{ContainerChange, ContainerState, Containers, Ended, MeshState, Ownership, Stage};
 use crate::name::{LinkName, Mac};
-use crate::object::{Route, Spec};
+use crate::object::{ObjectKey, Route, Spec};
 
 /// A network namespace that the kernel side has open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +115,8 @@ pub enum Change {
     RouteGone(InstalledRoute),
     /// A setting below `/proc/sys/net` was read.
     Sysctl(EcoString, EcoString),
+    /// Containers are new, changed or gone.
+    Container(ContainerChange),
 }
 
 /// A change and the namespace in which it happened.
@@ -130,6 +135,8 @@ pub struct Touched {
     pub links: BTreeSet<(NamespaceId, LinkName)>,
     /// Links of which one appeared or disappeared under that name.
     pub existence: BTreeSet<(NamespaceId, LinkName)>,
+    /// Other objects that changed.
+    pub objects: BTreeSet<ObjectKey>,
 }
 
 /// One namespace's state.
@@ -146,6 +153,7 @@ pub struct Namespace {
 #[derive(Clone, Debug, Default)]
 pub struct Mirror {
     namespaces: HashMap<NamespaceId, Namespace>,
+    containers: Containers,
 }
 
 impl fmt::Display for NamespaceId {
@@ -299,6 +307,11 @@ impl Mirror {
         self.namespace(NamespaceId::Host)
     }
 
+    /// The containers.
+    pub fn containers(&self) -> &Containers {
+        &self.containers
+    }
+
     /// Takes in one observation and tells what it touched. A change of a namespace that was never dumped is left out: its dump will have it.
     pub fn apply(&mut self, observation: Observation) -> Touched {
         let Observation { namespace: id, change } = observation;
@@ -315,6 +328,7 @@ impl Mirror {
                     touched.existence(id, LinkName::observed(&link.name));
                 }
             }
+            Change::Container(change) => touched.objects = self.containers.apply(change),
             other => {
                 if let Some(namespace) = self.namespaces.get_mut(&id) {
                     namespace.change(id, other, &mut touched);
@@ -328,7 +342,7 @@ impl Mirror {
 impl Namespace {
     fn change(&mut self, id: NamespaceId, change: Change, touched: &mut Touched) {
         match change {
-            Change::Replaced(_) | Change::Gone => {}
+            Change::Replaced(_) | Change::Gone | Change::Container(_) => {}
             Change::RoutesReplaced(routes) => self.replace_routes(id, routes, touched),
             Change::LinkSet(link) => self.set_link(id, link, touched),
             Change::LinkGone(index) => self.drop_link(id, index, touched),

@@ -4,6 +4,8 @@
 //! index, veth pairs over namespaces, bridges, addresses, routes) and the side effects that matter: a pair dies together, a link takes its addresses and
 //! routes along, a namespace takes its links along.
 
+mod container;
+
 use std::collections::BTreeMap;
 
 use ecow::EcoString;
@@ -30,6 +32,7 @@ pub struct Model {
     /// The links that are on a link.
     children: BTreeMap<(NamespaceId, u32), Vec<(NamespaceId, u32)>>,
     seed: u64,
+    containers: container::Containers,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -97,6 +100,21 @@ impl Model {
         self.insert(id, link).map(|(_, seen)| vec![seen]).unwrap_or_default()
     }
 
+    /// Makes a container of somebody else's.
+    pub fn add_foreign_container(&mut self, id: &str) -> Vec<Observation> {
+        vec![self.containers.add_foreign(id)]
+    }
+
+    /// Ends a container, as its first process by itself would; it has had its rest at once.
+    pub fn end_container(&mut self, id: &str) -> Vec<Observation> {
+        self.containers.end(id).into_iter().collect()
+    }
+
+    /// All containers and memberships, as they are told at first.
+    pub fn containers(&self) -> Vec<Observation> {
+        self.containers.all()
+    }
+
     /// All that a namespace has.
     pub fn dump(&self, id: NamespaceId) -> Option<Snapshot> {
         let space = self.namespaces.get(&id)?;
@@ -135,6 +153,8 @@ impl Model {
                     change,
                 }])
             }
+            Operation::Container(operation) => self.containers.apply(operation),
+            Operation::Mesh(operation) => Ok(self.containers.join(operation)),
         }
     }
 

@@ -3,6 +3,7 @@
 //! A table's compile function makes them from a row; [`crate::diff`] compares them with the mirror of the kernel. Nothing here knows
 //! rows, databases or netlink.
 
+pub mod container;
 mod port;
 mod spec;
 mod taken;
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 use ecow::EcoString;
 use ipnet::IpNet;
 
+pub use self::container::{Container, Mesh};
 pub use self::port::{Port, PortKind, Role, Single};
 pub use self::spec::{
     Bond, BondHash, BondMode, Fit, Geneve, Ipvlan, IpvlanMode, IpvlanReach, Macvlan, MacvlanMode, Spec, Tap, Vlan,
@@ -43,6 +45,10 @@ pub enum ObjectKey {
         /// Who wants the addresses.
         owner: Owner,
     },
+    /// The container of this id.
+    Container(EcoString),
+    /// The membership of the container of this id in a mesh network.
+    Mesh(EcoString),
 }
 
 /// A wanted object and the row that wants it.
@@ -63,6 +69,10 @@ pub enum Object {
     Port(Port),
     /// Addresses on a link that another row owns: a network's gateways on its bridge.
     Addresses(Addresses),
+    /// A container.
+    Container(Box<Container>),
+    /// A container's membership in a mesh network.
+    Mesh(Mesh),
 }
 
 /// A Linux bridge in the server's own namespace.
@@ -182,15 +192,18 @@ impl fmt::Display for ObjectKey {
         match self {
             Self::Link(name) => write!(f, "{name}"),
             Self::Addresses { link, owner } => write!(f, "addresses of {owner} on {link}"),
+            Self::Container(id) => write!(f, "container {id}"),
+            Self::Mesh(id) => write!(f, "mesh of container {id}"),
         }
     }
 }
 
 impl ObjectKey {
     /// The link on the host that the object is or hangs on.
-    pub fn link(&self) -> &LinkName {
+    pub fn link(&self) -> Option<&LinkName> {
         match self {
-            Self::Link(name) | Self::Addresses { link: name, .. } => name,
+            Self::Link(name) | Self::Addresses { link: name, .. } => Some(name),
+            Self::Container(_) | Self::Mesh(_) => None,
         }
     }
 }
@@ -205,6 +218,8 @@ impl Wanted {
                 link: a.link.clone(),
                 owner: self.owner.clone(),
             },
+            Object::Container(container) => ObjectKey::Container(container.id.clone()),
+            Object::Mesh(mesh) => ObjectKey::Mesh(mesh.id.clone()),
         }
     }
 }
@@ -213,7 +228,7 @@ impl Object {
     /// The objects that must exist before this one can: a port's bridge and parent, the link that addresses go on.
     pub fn depends_on(&self) -> Vec<ObjectKey> {
         match self {
-            Self::Bridge(_) => Vec::new(),
+            Self::Bridge(_) | Self::Container(_) | Self::Mesh(_) => Vec::new(),
             Self::Port(port) => {
                 let links = port.bridge.iter().chain(port.parent());
                 links.cloned().map(ObjectKey::Link).collect()
@@ -226,7 +241,8 @@ impl Object {
     pub fn netns(&self) -> Option<&NetnsRef> {
         match self {
             Self::Port(port) => Some(&port.netns),
-            Self::Bridge(_) | Self::Addresses(_) => None,
+            Self::Mesh(mesh) => Some(&mesh.netns),
+            Self::Bridge(_) | Self::Addresses(_) | Self::Container(_) => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::mirror::NamespaceId;
 use crate::name::{LinkName, Mac};
+use crate::object::container::{ContainerOperation, MeshOperation};
 use crate::object::{ObjectKey, Owner, Route, Spec};
 
 /// When a step runs: all steps of a phase are over before the next phase begins.
@@ -31,6 +32,8 @@ pub enum Phase {
     Address,
     /// Routes come, and settings.
     Route,
+    /// Containers are made, started, stopped and destroyed, and join and leave their networks; that begins here and ends later.
+    Container,
 }
 
 /// A link that a step acts on. Its index is known if it existed when the plan was made.
@@ -170,6 +173,10 @@ pub enum Operation {
         /// The value before, if it was read.
         was: Option<EcoString>,
     },
+    /// Change a container.
+    Container(ContainerOperation),
+    /// Join or leave a mesh network.
+    Mesh(MeshOperation),
 }
 
 /// An operation in a plan.
@@ -274,7 +281,7 @@ impl Operation {
                     was: set,
                 }
             }
-            Self::LinkDel { .. } => return None,
+            Self::LinkDel { .. } | Self::Mesh(MeshOperation::Leave { .. }) => return None,
             Self::AddressAdd { link, address } => Self::AddressDel { link, address },
             Self::AddressDel { link, address } => Self::AddressAdd { link, address },
             Self::RouteAdd { link, route } => Self::RouteDel { link, route },
@@ -290,6 +297,8 @@ impl Operation {
                 value: was?,
                 was: Some(value),
             },
+            Self::Container(operation) => Self::Container(operation.inverse()?),
+            Self::Mesh(MeshOperation::Join { mesh, .. }) => Self::Mesh(MeshOperation::Leave { id: mesh.id }),
         })
     }
 
@@ -304,6 +313,7 @@ impl Operation {
             | Self::RouteAdd { link, .. }
             | Self::RouteDel { link, .. } => link.namespace,
             Self::Sysctl { namespace, .. } => *namespace,
+            Self::Container(_) | Self::Mesh(_) => NamespaceId::Host,
         }
     }
 }
@@ -339,6 +349,8 @@ impl fmt::Display for Operation {
             Self::Sysctl {
                 namespace, path, value, ..
             } => write!(f, "write {value} to {path} in {namespace}"),
+            Self::Container(operation) => write!(f, "{operation}"),
+            Self::Mesh(operation) => write!(f, "{operation}"),
         }
     }
 }

@@ -368,6 +368,7 @@ impl Reconciler {
             keys.extend(self.want.dependents(&ObjectKey::Link(name.clone())).cloned());
             keys.extend(self.stray(now_ms, name));
         }
+        keys.extend(touched.objects.iter().filter_map(|key| self.strayed(now_ms, key)));
         for key in keys {
             self.hurry(now_ms, &key);
             self.dirty.insert(key);
@@ -386,6 +387,20 @@ impl Reconciler {
         item.cause = Cause::Collect;
         self.put(key.clone(), item);
         Some(key)
+    }
+
+    /// An object that is no link and changed, if it is known, or carries our mark and nobody wants it.
+    fn strayed(&mut self, now_ms: u64, key: &ObjectKey) -> Option<ObjectKey> {
+        if self.items.contains_key(key) {
+            return Some(key.clone());
+        }
+        if !self.loaded || !diff::collectable(&self.want, &self.have).contains(key) {
+            return None;
+        }
+        let mut item = Item::new(now_ms);
+        item.cause = Cause::Collect;
+        self.put(key.clone(), item);
+        Some(key.clone())
     }
 
     /// An event on an object ends its wait for the next retry, unless it is the echo of the last one.

@@ -3,7 +3,7 @@
 use ecow::EcoString;
 use ipnet::IpNet;
 
-use crate::mirror::{Link, Mirror, Namespace};
+use crate::mirror::{Link, Mirror, Namespace, Stage};
 use crate::name::Mac;
 use crate::object::{Object, ObjectKey, Owner, Port, PortKind, Wanted};
 use crate::want::{Resolution, Want};
@@ -36,6 +36,8 @@ pub struct Facts {
     pub addresses: Vec<IpNet>,
     /// Whether packets can pass. `None`: there is no link.
     pub up: Option<bool>,
+    /// More about it, as pairs for the row's `status`.
+    pub notes: Vec<(EcoString, EcoString)>,
 }
 
 /// A row's state, sent when it changes.
@@ -101,6 +103,21 @@ impl State {
     }
 }
 
+impl State {
+    /// The state of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let all = [
+            Self::Converged,
+            Self::Pending,
+            Self::Drifted,
+            Self::Waiting,
+            Self::Failed,
+            Self::Conflict,
+        ];
+        all.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
 impl EventKind {
     /// The word that stands in the events.
     pub fn as_str(self) -> &'static str {
@@ -129,6 +146,8 @@ impl Facts {
                 facts.addresses.retain(|address| on.addresses.contains(address));
                 facts
             }),
+            Object::Container(container) => Some(Self::of_container(&container.id, have)),
+            Object::Mesh(mesh) => Some(Self::of_mesh(&mesh.id, have)),
         }
         .unwrap_or_default()
     }
@@ -159,6 +178,47 @@ impl Facts {
         )
     }
 
+    fn of_container(id: &str, have: &Mirror) -> Self {
+        let mut notes: Vec<(EcoString, EcoString)> = Vec::new();
+        let state = have.containers().get(id);
+        let word = match state {
+            Some(state) if state.running => "running",
+            Some(_) => "stopped",
+            None => "absent",
+        };
+        notes.push(("container".into(), word.into()));
+        if let Some(state) = state {
+            if state.ours.is_some_and(|ours| ours.stage == Stage::Adopted) {
+                notes.push(("adopted".into(), "true".into()));
+            }
+            if !state.outdated.is_empty() {
+                let names: Vec<&str> = state.outdated.iter().map(EcoString::as_str).collect();
+                notes.push(("restart".into(), names.join(",").into()));
+            }
+            notes.extend(state.firstboot.clone().map(|words| ("firstboot".into(), words)));
+        }
+        Self {
+            notes,
+            ..Self::default()
+        }
+    }
+
+    fn of_mesh(id: &str, have: &Mirror) -> Self {
+        let word = |joined| ("mesh".into(), EcoString::from(if joined { "joined" } else { "absent" }));
+        let notes = match have.containers().mesh(id) {
+            Some(state) => vec![
+                word(true),
+                ("mesh_networks".into(), state.networks.join(",").into()),
+                ("mesh_ip".into(), state.addresses.join(",").into()),
+            ],
+            None => vec![word(false)],
+        };
+        Self {
+            notes,
+            ..Self::default()
+        }
+    }
+
     fn of_link(outer: &Link, inner: &Link, inside: &Namespace) -> Self {
         Self {
             ifindex: Some(outer.index),
@@ -169,6 +229,7 @@ impl Facts {
                 .filter(|a| !is_link_local(a))
                 .collect(),
             up: Some(outer.up && outer.carrier && inner.up && inner.carrier),
+            notes: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Takes reports and the rows as they are, gives the ephemeral columns to write. It must never touch a column that clients want something by.
 
 use ecow::{EcoString, eco_format};
-use nonnet_engine::Transaction;
+use nonnet_engine::{Row, Transaction};
 use nonnet_schema::{Atom, ColumnIndex, Datum, TableIndex, Uuid};
 
 use crate::report::{Report, State};
@@ -40,25 +40,46 @@ pub fn report_columns(tables: &Tables, rows: &dyn Rows, report: &Report, time_ms
         _ => return Vec::new(),
     };
     let mut writes = Vec::new();
-    state_columns(
-        tables,
-        rows,
-        (table, uuid),
-        (status, error),
-        report,
-        time_ms,
-        &mut writes,
-    );
+    let Some(row) = rows.row(table, uuid) else {
+        return writes;
+    };
+    let place = Place {
+        table,
+        row,
+        status,
+        error,
+    };
+    let mut told = Told::of(report);
+    if table == tables.lxc.this && lxc::speaks(&tables.lxc, row) {
+        told = told.with_network(&of_lxc(tables, row));
+    }
+    state_columns(tables, &place, &told, time_ms, &mut writes);
     if table == tables.ports.this {
         facts_columns(tables, uuid, report, &mut writes);
-        let port = rows.row(table, uuid);
-        if let Some(lxc) = port.and_then(|row| reference(row, tables.ports.lxc)) {
-            let of = (tables.lxc.this, lxc);
-            let columns = (tables.lxc.status, tables.lxc.error);
-            state_columns(tables, rows, of, columns, report, time_ms, &mut writes);
+        let lxc = reference(row, tables.ports.lxc).and_then(|uuid| rows.row(tables.lxc.this, uuid));
+        if let Some(row) = lxc {
+            let place = Place {
+                table: tables.lxc.this,
+                row,
+                status: tables.lxc.status,
+                error: tables.lxc.error,
+            };
+            let mut told = Told::of(report);
+            if lxc::speaks(&tables.lxc, row) {
+                told = told.with_lifecycle(&of_lxc(tables, row));
+            }
+            state_columns(tables, &place, &told, time_ms, &mut writes);
         }
     }
     writes
+}
+
+fn of_lxc<'a>(tables: &Tables, row: &'a Row) -> Lxc<'a> {
+    Lxc {
+        row,
+        before: row.get(tables.lxc.status),
+        error: tables.lxc.error,
+    }
 }
 
 /// The columns of the host row that tell how far the kernel has followed: of all commits up to `cur_cfg`, `failed` rows are not as wanted.
@@ -92,43 +113,127 @@ pub fn capabilities_column(
     }
 }
 
-fn state_columns(
-    tables: &Tables,
-    rows: &dyn Rows,
-    (table, uuid): (TableIndex, Uuid),
-    (status, error): (ColumnIndex, ColumnIndex),
-    report: &Report,
-    time_ms: u64,
-    writes: &mut Vec<ColumnWrite>,
-) {
-    let Some(row) = rows.row(table, uuid) else { return };
-    let before = row.get(status);
-    let state = report.state.as_str();
+/// One row's columns for its state, and what stands there now.
+struct Place<'a> {
+    table: TableIndex,
+    row: &'a Row,
+    status: ColumnIndex,
+    error: ColumnIndex,
+}
+
+fn state_columns(tables: &Tables, place: &Place<'_>, told: &Told, time_ms: u64, writes: &mut Vec<ColumnWrite>) {
+    let before = place.row.get(place.status);
+    let state = told.state.as_str();
     let since = before
         .get_str("since")
         .filter(|_| before.get_str("state") == Some(state));
     let since = since.map_or_else(|| rfc3339(time_ms), Into::into);
-    let mut pairs: Vec<(&str, EcoString)> = vec![
-        ("state", state.into()),
-        ("cfg", eco_format!("{}", report.cfg)),
-        ("since", since),
-        ("attempts", eco_format!("{}", report.attempts)),
+    let mut pairs: Vec<(EcoString, EcoString)> = vec![
+        ("state".into(), state.into()),
+        ("cfg".into(), eco_format!("{}", told.cfg)),
+        ("since".into(), since),
+        ("attempts".into(), eco_format!("{}", told.attempts)),
     ];
-    if table == tables.lxc.this {
-        let ignored = lxc::ignored(&tables.lxc, row);
+    pairs.extend(told.notes.iter().cloned());
+    if place.table == tables.lxc.this {
+        let ignored = lxc::ignored(&tables.lxc, place.row);
         if !ignored.is_empty() {
-            pairs.push(("ignored", ignored.join(",").into()));
+            pairs.push(("ignored".into(), ignored.join(",").into()));
         }
     }
-    let because = report.error.clone().filter(|_| report.state != State::Converged);
-    let values = [(status, Datum::string_map(pairs)), (error, Datum::optional(because))];
+    let because = told.error.clone().filter(|_| told.state != State::Converged);
+    let pairs = pairs.iter().map(|(key, value)| (key.as_str(), value.clone()));
+    let values = [
+        (place.status, Datum::string_map(pairs)),
+        (place.error, Datum::optional(because)),
+    ];
     let write = |(column, datum)| ColumnWrite {
-        table,
-        uuid,
+        table: place.table,
+        uuid: place.row.uuid(),
         column,
         datum,
     };
     writes.extend(values.into_iter().map(write));
+}
+
+/// What a row's columns are to tell.
+struct Told {
+    state: State,
+    cfg: u64,
+    attempts: u32,
+    error: Option<EcoString>,
+    notes: Vec<(EcoString, EcoString)>,
+}
+
+impl Told {
+    fn of(report: &Report) -> Self {
+        Self {
+            state: report.state,
+            cfg: report.cfg,
+            attempts: report.attempts,
+            error: report.error.clone(),
+            notes: report.facts.notes.clone(),
+        }
+    }
+
+    /// What a container's own report tells, together with what its port told before.
+    fn with_network(mut self, lxc: &Lxc<'_>) -> Self {
+        self.notes.push((LIFECYCLE.into(), self.state.as_str().into()));
+        if let Some(network) = lxc.state(NETWORK) {
+            self.notes.push((NETWORK.into(), network.as_str().into()));
+            let why = lxc.before.get_str(NETWORK_ERROR).map(EcoString::from);
+            self.notes.extend(why.clone().map(|why| (NETWORK_ERROR.into(), why)));
+            if self.state == State::Converged && network != State::Converged {
+                (self.state, self.error) = (network, why);
+            }
+        }
+        self
+    }
+
+    /// What the report of a container's port tells of the container, together with what that told of itself before.
+    fn with_lifecycle(mut self, lxc: &Lxc<'_>) -> Self {
+        let network = self.state;
+        self.notes = vec![(NETWORK.into(), network.as_str().into())];
+        let why = self.error.clone().filter(|_| network != State::Converged);
+        self.notes.extend(why.map(|why| (NETWORK_ERROR.into(), why)));
+        for (key, value) in lxc.pairs().filter(|(key, _)| !GENERAL.contains(key)) {
+            self.notes.push((key.into(), value.into()));
+        }
+        // Until the container has told of itself, it is being looked at.
+        let lifecycle = lxc.state(LIFECYCLE).unwrap_or(State::Pending);
+        if lifecycle != State::Converged {
+            self.state = lifecycle;
+            self.error = lxc.row.get(lxc.error).as_str().map(Into::into);
+        }
+        self
+    }
+}
+
+/// Keys of a container's `status`: the state of the container itself, that of its port, and what is wrong there.
+const LIFECYCLE: &str = "lifecycle";
+const NETWORK: &str = "network";
+const NETWORK_ERROR: &str = "network_error";
+
+/// Keys that each report writes anew.
+const GENERAL: [&str; 7] = ["state", "cfg", "since", "attempts", "ignored", NETWORK, NETWORK_ERROR];
+
+/// A container's row and what its `status` says now.
+struct Lxc<'a> {
+    row: &'a Row,
+    before: &'a Datum,
+    error: ColumnIndex,
+}
+
+impl<'a> Lxc<'a> {
+    fn state(&self, key: &str) -> Option<State> {
+        State::from_word(self.before.get_str(key)?)
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let before = self.before;
+        let keys = before.keys().filter_map(Atom::as_str);
+        keys.filter_map(move |key| Some((key, before.get_str(key)?)))
+    }
 }
 
 fn facts_columns(tables: &Tables, uuid: Uuid, report: &Report, writes: &mut Vec<ColumnWrite>) {

@@ -223,7 +223,7 @@ impl Want {
         self.claims
             .range(from..)
             .map(|(key, _)| key)
-            .take_while(move |key| key.link() == link)
+            .take_while(move |key| key.link() == Some(link))
     }
 
     /// All addresses that owners want on a link of the server's own namespace.
@@ -232,7 +232,7 @@ impl Want {
             .filter_map(|key| self.get(key))
             .flat_map(|wanted| match &wanted.object {
                 Object::Addresses(on) => on.addresses.as_slice(),
-                Object::Bridge(_) | Object::Port(_) => &[],
+                _ => &[],
             })
             .copied()
             .collect()

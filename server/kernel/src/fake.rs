@@ -177,6 +177,8 @@ impl State {
     fn dump(&self) {
         let inside = self.watched.iter().filter_map(|netns| self.places.get(netns));
         let ids = inside.copied().chain([NamespaceId::Host]);
-        self.send(Input::Observed(ids.filter_map(|id| self.replaced(id)).collect()));
+        let mut observed = self.model.containers();
+        observed.extend(ids.filter_map(|id| self.replaced(id)));
+        self.send(Input::Observed(observed));
     }
 }

@@ -141,6 +141,11 @@ impl Finder {
         self.next_look = now;
     }
 
+    /// The process by which a reference was found, held once more.
+    pub(crate) fn process(&self, netns: &NetnsRef) -> Option<OwnedFd> {
+        self.watched.get(netns)?.process.as_ref()?.try_clone().ok()
+    }
+
     /// When the next look is due; `None`: when something is announced.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.watched.values().any(Watched::is_open).then_some(self.next_look)

@@ -1,15 +1,20 @@
 //! The kernel as the daemon drives it: commands in, inputs of the reconciler out.
 
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use nonnet_hooks::reconcile::Input;
 use nonnet_hooks::want::Mark;
 
 use crate::command::{Command, Wake};
+use crate::containers::{Containers, Driver};
 use crate::fake::Fake;
 use crate::limits::INPUTS_QUEUED_MAX;
-use crate::live::Live;
+use crate::live::{Live, Slow};
+use crate::lxc::LXCPATH;
+use crate::mesh::{MeshSettings, Meshes};
 use crate::probe::Capabilities;
 
 /// Why the kernel cannot be used at all.
@@ -18,6 +23,30 @@ pub enum KernelError {
     /// No netlink socket, epoll or thread.
     #[error("cannot talk to the kernel about networking: {0}")]
     Start(#[source] std::io::Error),
+}
+
+/// The programs that do what the kernel alone does not, and where their files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// The directory of LXC's containers.
+    pub lxc_path: PathBuf,
+    /// Netmaker's client.
+    pub netclient: PathBuf,
+    /// The time that each run of it has.
+    pub netclient_deadline: Duration,
+    /// The file with the tokens for it, which only root may read.
+    pub token_file: PathBuf,
+}
+
+impl Default for Programs {
+    fn default() -> Self {
+        Self {
+            lxc_path: LXCPATH.into(),
+            netclient: "netclient".into(),
+            netclient_deadline: Duration::from_mins(1),
+            token_file: "/etc/nonnet/netmaker.env".into(),
+        }
+    }
 }
 
 /// The kernel. When it is dropped, its thread ends and everything stays as it is.
@@ -52,12 +81,32 @@ impl Kernel {
     /// # Errors
     /// [`KernelError`] when there are no sockets to be had; a lack of permissions is told by [`Kernel::capabilities`].
     pub fn live(mark: Mark) -> Result<(Self, Inputs), KernelError> {
+        Self::live_with(mark, Programs::default())
+    }
+
+    /// As [`Kernel::live`], with other programs than the usual ones.
+    ///
+    /// # Errors
+    /// As [`Kernel::live`].
+    pub fn live_with(mark: Mark, programs: Programs) -> Result<(Self, Inputs), KernelError> {
         let capabilities = Capabilities::probe();
         let ipv6 = capabilities.ipv6;
         let wake = Wake::new().map_err(|error| KernelError::Start(error.into()))?;
         let (commands, queue) = mpsc::channel();
         let (sender, inputs) = tokio::sync::mpsc::channel(INPUTS_QUEUED_MAX);
-        let live = Live::new(mark, ipv6, wake.clone(), queue, sender).map_err(KernelError::Start)?;
+        let driver = Driver::new(programs.lxc_path.clone(), mark.group);
+        let meshes = MeshSettings {
+            netclient: programs.netclient,
+            token_file: programs.token_file,
+            deadline: programs.netclient_deadline,
+            containers: programs.lxc_path,
+        };
+        let slow = Containers::start(driver, sender.clone()).and_then(|containers| {
+            let meshes = Meshes::start(meshes, sender.clone())?;
+            Ok(Slow { containers, meshes })
+        });
+        let slow = slow.map_err(KernelError::Start)?;
+        let live = Live::new(mark, ipv6, wake.clone(), queue, sender, slow).map_err(KernelError::Start)?;
         thread::Builder::new()
             .name("kernel".into())
             .spawn(move || live.run())

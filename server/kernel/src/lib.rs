@@ -9,12 +9,14 @@
 //! plan, and never leaves its own thread in a namespace that is not the server's.
 
 mod command;
+mod containers;
 mod fake;
 mod finder;
 mod kernel;
 pub mod limits;
 mod live;
 mod lxc;
+mod mesh;
 mod message;
 mod netns;
 mod probe;
@@ -27,5 +29,5 @@ mod wire;
 
 pub use command::Command;
 pub use fake::Fake;
-pub use kernel::{Inputs, Kernel, KernelError};
+pub use kernel::{Inputs, Kernel, KernelError, Programs};
 pub use probe::Capabilities;

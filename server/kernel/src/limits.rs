@@ -44,3 +44,21 @@ pub const PROCESS_INPUT_BYTES_MAX: usize = 32 << 10;
 
 /// Bytes of a program's last words in a row's error.
 pub const PROCESS_WORDS_BYTES_MAX: usize = 1_000;
+
+/// Containers that are worked on at the same time: most of such work is writing files and waiting.
+pub const CONTAINERS_AT_ONCE_MAX: usize = 4;
+
+/// Joins and leaves at the same time: they wait for the network's server.
+pub const MESHES_AT_ONCE_MAX: usize = 4;
+
+/// Milliseconds for which a container that stopped rests before it is started again; twice as many each time. Time enough to start it by hand.
+pub const REST_MS_MIN: u64 = 2_000;
+
+/// Milliseconds of such a rest at most.
+pub const REST_MS_MAX: u64 = 300_000;
+
+/// Milliseconds after which a container has run long enough that its next rest is a short one again.
+pub const STEADY_MS: u64 = 60_000;
+
+/// Bytes of the token file at most: some hundred tokens.
+pub const TOKEN_FILE_BYTES_MAX: u64 = 1 << 20;

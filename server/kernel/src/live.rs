@@ -12,13 +12,16 @@ use std::time::Instant;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
 use nonnet_hooks::object::NetnsRef;
-use nonnet_hooks::plan::{NewLink, Operation, Plan};
+use nonnet_hooks::object::container::MeshOperation;
+use nonnet_hooks::plan::{NewLink, Operation, Outcome, Plan};
 use nonnet_hooks::reconcile::Input;
 use nonnet_hooks::want::{Mark, Resolution};
 use tokio::sync::mpsc::Sender;
 
 use crate::command::{Command, Wake};
+use crate::containers::Containers;
 use crate::finder::{Finder, Found};
+use crate::mesh::{Meshes, Place};
 use crate::runner::Runner;
 use crate::spaces::Spaces;
 
@@ -43,6 +46,14 @@ pub(crate) struct Live {
     inputs: Sender<Input>,
     mark: Mark,
     ipv6: bool,
+    slow: Slow,
+}
+
+/// Who works on what takes long.
+#[derive(Debug)]
+pub(crate) struct Slow {
+    pub(crate) containers: Containers,
+    pub(crate) meshes: Meshes,
 }
 
 /// The loop is over: nobody gives commands or takes inputs any more.
@@ -56,6 +67,7 @@ impl Live {
         wake: Wake,
         commands: Receiver<Command>,
         inputs: Sender<Input>,
+        slow: Slow,
     ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let spaces = Spaces::new(ipv6)?;
@@ -70,6 +82,7 @@ impl Live {
             inputs,
             mark,
             ipv6,
+            slow,
         };
         live.epoll
             .add(live.wake.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_WAKE))?;
@@ -142,6 +155,7 @@ impl Live {
                 Ok(Command::Unwatch(netns)) => self.unwatch(&netns)?,
                 Ok(Command::Dump) => {
                     self.finder.doubt(Instant::now());
+                    self.slow.meshes.check();
                     let dump = self.dump_all();
                     self.send(Input::Observed(dump))?;
                 }
@@ -153,8 +167,9 @@ impl Live {
 
     fn carry_out(&mut self, run: u64, plan: &Plan) -> Result<(), Over> {
         let mut runner = Runner::new(&mut self.spaces, self.mark, self.ipv6);
-        let outcomes = runner.run(plan);
+        let mut outcomes = runner.run(plan);
         let sysctls = std::mem::take(&mut runner.sysctls);
+        self.begin_slow(plan, &mut outcomes);
         let concerned: Vec<NamespaceId> = concerned(plan).into_iter().collect();
         let drained = self.spaces.drain(&concerned);
         let mut observed = drained.observations;
@@ -172,6 +187,29 @@ impl Live {
         } else {
             Ok(())
         }
+    }
+
+    /// Starts what takes long. It is of the last phase, and needs no other step.
+    fn begin_slow(&self, plan: &Plan, outcomes: &mut [Outcome]) {
+        for (step, outcome) in plan.steps.iter().zip(outcomes) {
+            match &step.operation {
+                Operation::Container(operation) => *outcome = self.slow.containers.begin(operation),
+                Operation::Mesh(operation) => *outcome = self.slow.meshes.begin(operation, self.place(operation)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Where the container is that is to join a network.
+    fn place(&self, operation: &MeshOperation) -> Option<Place> {
+        let MeshOperation::Join { mesh, namespace } = operation else {
+            return None;
+        };
+        Some(Place {
+            netns: self.spaces.get(*namespace)?.netns.try_clone().ok()?,
+            home: self.spaces.home()?.netns.try_clone().ok()?,
+            process: self.finder.process(&mesh.netns),
+        })
     }
 
     fn unwatch(&mut self, netns: &NetnsRef) -> Result<(), Over> {
@@ -243,6 +281,13 @@ impl Live {
         dumps: &mut Vec<Observation>,
         gone: &mut Vec<Observation>,
     ) -> Resolution {
+        if let NetnsRef::Lxc { id } = netns {
+            let inode = match &found {
+                Found::There(space) => Some(space.inode()),
+                Found::Missing(_) => None,
+            };
+            gone.extend(self.slow.meshes.moved(id, inode));
+        }
         let space = match found {
             Found::There(space) => space,
             Found::Missing(reason) => {

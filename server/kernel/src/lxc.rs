@@ -6,9 +6,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use crate::limits::{MONITOR_TITLE_MS, PROCESSES_AFRESH_MS};
+
+/// Where LXC keeps containers unless it is told otherwise.
+pub(crate) const LXCPATH: &str = "/var/lib/lxc";
 
 /// What is known about processes, so that a look costs only what is new.
 #[derive(Debug)]
@@ -56,6 +60,13 @@ impl Containers {
             .find_map(|monitor| Self::init_of(*monitor, id))
     }
 
+    /// The init process of the running container of this id below an lxcpath.
+    pub(crate) fn init_below(&self, path: &Path, id: &str) -> Option<u32> {
+        let monitors = self.monitors.get(id)?.iter();
+        let below = |monitor: &&u32| lxcpath_of(**monitor).is_some_and(|of| Path::new(&of) == path);
+        monitors.filter(below).find_map(|monitor| Self::init_of(*monitor, id))
+    }
+
     fn init_of(monitor: u32, id: &str) -> Option<u32> {
         // The number may be another process's by now, and the container another network's: one that was started elsewhere is not this
         // server's, whatever it is called.
@@ -77,6 +88,30 @@ fn processes() -> impl Iterator<Item = u32> {
 fn monitored(pid: u32) -> Option<String> {
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     container_of(&String::from_utf8_lossy(&command))
+}
+
+/// The lxcpath of a monitor's container.
+fn lxcpath_of(pid: u32) -> Option<String> {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    lxcpath_in(&String::from_utf8_lossy(&command))
+}
+
+/// The lxcpath in the command line of a monitor.
+fn lxcpath_in(command: &str) -> Option<String> {
+    let command = command.trim_end_matches('\0');
+    if let Some(title) = command.strip_prefix("[lxc monitor] ") {
+        return title.rsplit_once(' ').map(|(path, _)| path.to_owned());
+    }
+    let mut arguments = command.split('\0').skip(1);
+    while let Some(argument) = arguments.next() {
+        if argument == "-P" || argument == "--lxcpath" {
+            return arguments.next().map(str::to_owned);
+        }
+        if let Some(path) = argument.strip_prefix("--lxcpath=") {
+            return Some(path.to_owned());
+        }
+    }
+    Some(LXCPATH.to_owned())
 }
 
 /// The container id in a command line (arguments end in NUL) if it is that of a monitor.
@@ -133,5 +168,17 @@ mod tests {
         assert_eq!(of("lxc-start\0-P\0/tmp/x\0c3\0").as_deref(), Some("c3"));
         assert_eq!(of("/usr/bin/lxc-info\0-n\0c1\0"), None);
         assert_eq!(of(""), None);
+    }
+
+    #[test]
+    fn monitor_names_its_lxcpath() {
+        let of = |command: &str| lxcpath_in(command);
+        assert_eq!(
+            of("[lxc monitor] /tmp/a b/lxc web-1\0").as_deref(),
+            Some("/tmp/a b/lxc")
+        );
+        assert_eq!(of("lxc-start\0-F\0-P\0/tmp/x\0-n\0c1\0").as_deref(), Some("/tmp/x"));
+        assert_eq!(of("lxc-start\0--lxcpath=/y\0c1\0").as_deref(), Some("/y"));
+        assert_eq!(of("lxc-start\0-F\0c1\0").as_deref(), Some("/var/lib/lxc"));
     }
 }

@@ -65,6 +65,14 @@ impl Netns {
         ))
     }
 
+    /// The same namespace, held once more.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone()?,
+            inode: self.inode,
+        })
+    }
+
     /// The inode number, which tells namespaces apart for as long as one is open.
     pub(crate) fn inode(&self) -> u64 {
         self.inode

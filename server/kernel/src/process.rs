@@ -1,4 +1,4 @@
-//! Runs other programs: lxc's, netclient, a userspace WireGuard.
+//! Runs other programs: lxc's, netclient, a userspace `WireGuard`.
 //!
 //! Takes a [`Job`], gives what the program printed or why it did not work. Every job has a deadline, after which the program and its children are
 //! killed; only the end of its output is kept. It starts with a clean environment, and what is secret goes in by standard input or the environment, never

@@ -172,7 +172,9 @@ impl<'a> Runner<'a> {
             Operation::AddressDel { link, address } => message::address_del(self.index(link)?, *address),
             Operation::RouteAdd { link, route } => message::route_add(self.index(link)?, route),
             Operation::RouteDel { link, route } => message::route_del(self.index(link)?, route),
-            Operation::LinkDel { .. } | Operation::Sysctl { .. } => return Ok(None),
+            Operation::LinkDel { .. } | Operation::Sysctl { .. } | Operation::Container(_) | Operation::Mesh(_) => {
+                return Ok(None);
+            }
         }))
     }
 

@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Show the rows of a table, or of all.
     #[command(after_help = QUERY_HELP)]
     Query(Query),
+    /// Make, start, stop and destroy containers, each by one small transaction.
+    #[command(subcommand, after_help = LXC_HELP)]
+    Lxc(Lxc),
     /// Follow changes of rows as they happen.
     #[command(after_help = "Examples:\n  nonnet monitor\n  nonnet monitor ports --format json | jq -c .columns.status")]
     Monitor(Monitor),
@@ -86,6 +89,72 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = SCHEMA_HELP)]
     Schema(Schema),
 }
+
+/// What is done with containers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lxc {
+    /// Show all containers and what became of them.
+    List,
+    /// Show one container. Exit code: 1 where there is none of that id.
+    Show {
+        /// The container's id.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Make a container, and start it.
+    Create {
+        /// The container's id.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// The bridge that it is attached to.
+        #[arg(long, value_name = "NAME")]
+        bridge: Option<String>,
+        /// Leave it stopped.
+        #[arg(long)]
+        stopped: bool,
+        /// Wait until it is done, at most so many seconds, and tell what became of it.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<f64>,
+        /// Its properties.
+        #[arg(value_name = "PROPERTY=VALUE")]
+        properties: Vec<String>,
+    },
+    /// Have a container run.
+    Start {
+        /// The container's id.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Wait until it is done, at most so many seconds, and tell what became of it.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<f64>,
+    },
+    /// Have a container not run.
+    Stop {
+        /// The container's id.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Wait until it is done, at most so many seconds, and tell what became of it.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<f64>,
+    },
+    /// Delete a container's row; what the row made is destroyed, what it took over is given back.
+    Destroy {
+        /// The container's id.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Wait until it is done, at most so many seconds.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<f64>,
+    },
+}
+
+const LXC_HELP: &str = "\
+Containers are made by a template or a golden_image; one without either is somebody else's and only attached.
+
+Examples:
+  nonnet lxc create 100 template=busybox memory=512 network_type=bridge ipv4=192.168.1.100/24 --bridge vmbr0 --wait 60
+  nonnet lxc stop 100 --wait 30
+  nonnet lxc destroy 100";
 
 /// What is done with schemas.
 #[derive(Debug, Subcommand)]

@@ -68,6 +68,7 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Query(options) => runtime.block_on(command::query::run(&common, &options, output)),
         Command::Monitor(options) => runtime.block_on(command::monitor::run(&common, &options, output)),
         Command::Transact(options) => runtime.block_on(command::transact::run(&common, &options, output)),
+        Command::Lxc(options) => runtime.block_on(command::lxc::run(&common, &options, output)),
         Command::Log(options) => command::log::run(&common, &options, output),
         Command::Verify(options) => command::verify::run(&common, &options, output),
         Command::Import(options) => command::import::run(&options, output),

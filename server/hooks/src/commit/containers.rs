@@ -25,6 +25,9 @@ pub(super) fn derive(tables: &Tables, transaction: &mut Transaction<'_>) -> Resu
             continue;
         }
         if change.table == tables.lxc.this {
+            if let Some(old) = &change.old {
+                lxc::lifecycle::check_change(&tables.lxc, old, change.new.as_deref())?;
+            }
             concerned.insert(change.uuid);
         } else if change.table == tables.ports.this {
             let row = change.new.as_ref().or(change.old.as_ref());
@@ -66,6 +69,7 @@ fn follow(tables: &Tables, transaction: &mut Transaction<'_>, uuid: Uuid, change
     let kept = kept_ports(tables, transaction, uuid, changes);
     let row = transaction.row(tables.lxc.this, uuid).cloned();
     let attachment = row.as_ref().map(|row| lxc::attachment(&tables.lxc, row)).transpose()?;
+    row.as_ref().map(|row| lxc::objects(&tables.lxc, row)).transpose()?;
     let (Some(row), Some(Attachment::Port(attached))) = (row, attachment) else {
         for port in kept {
             transaction.delete(tables.ports.this, port.uuid());

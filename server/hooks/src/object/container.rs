@@ -6,7 +6,7 @@ use std::fmt;
 use ecow::EcoString;
 
 use super::NetnsRef;
-use crate::mirror::NamespaceId;
+use crate::mirror::{NamespaceId, Ownership};
 use crate::name::LinkName;
 
 /// A container that nonnet makes, starts, stops and destroys.
@@ -60,15 +60,17 @@ pub struct Mesh {
     pub token: EcoString,
     /// The link by which the network's server is reached: it stays until the network is left.
     pub link: Option<LinkName>,
+    /// Whether the container is not to run, so that nothing is done about the membership.
+    pub rests: bool,
 }
 
 /// One change of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerOperation {
-    /// Make it, marked as the row's.
-    Create(Box<Container>),
+    /// Make it, with this mark, which is there before it.
+    Create(Box<Container>, Ownership),
     /// Take over one that somebody else made: it is started and stopped, and never destroyed.
-    Adopt(EcoString),
+    Adopt(EcoString, Ownership),
     /// Write its settings, and give those to the running container that it can take.
     Configure(Box<Container>),
     /// Start it.
@@ -130,19 +132,18 @@ impl ContainerOperation {
     /// The container's id.
     pub fn id(&self) -> &EcoString {
         match self {
-            Self::Create(container) | Self::Configure(container) | Self::Start(container) => &container.id,
-            Self::Adopt(id) | Self::Stop(id) | Self::Destroy(id) | Self::Release(id) => id,
+            Self::Create(container, _) | Self::Configure(container) | Self::Start(container) => &container.id,
+            Self::Adopt(id, _) | Self::Stop(id) | Self::Destroy(id) | Self::Release(id) => id,
         }
     }
 
     /// The operation that takes this one back, where there is one: what a destroyed container held is gone for good.
     pub fn inverse(&self) -> Option<Self> {
         Some(match self {
-            Self::Create(container) => Self::Destroy(container.id.clone()),
-            Self::Adopt(id) => Self::Release(id.clone()),
-            Self::Release(id) => Self::Adopt(id.clone()),
+            Self::Create(container, _) => Self::Destroy(container.id.clone()),
+            Self::Adopt(id, _) => Self::Release(id.clone()),
             Self::Start(container) => Self::Stop(container.id.clone()),
-            Self::Configure(_) | Self::Stop(_) | Self::Destroy(_) => return None,
+            Self::Configure(_) | Self::Stop(_) | Self::Destroy(_) | Self::Release(_) => return None,
         })
     }
 }
@@ -160,7 +161,7 @@ impl MeshOperation {
 impl fmt::Display for ContainerOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Create(container) => {
+            Self::Create(container, _) => {
                 write!(f, "create container {}", container.id)?;
                 if let Some(source) = &container.source {
                     let (property, value) = source.property();
@@ -171,7 +172,7 @@ impl fmt::Display for ContainerOperation {
                 }
                 Ok(())
             }
-            Self::Adopt(id) => write!(f, "take over container {id}"),
+            Self::Adopt(id, _) => write!(f, "take over container {id}"),
             Self::Configure(container) => {
                 write!(f, "configure container {}", container.id)?;
                 for (property, value) in &container.settings {

@@ -115,6 +115,15 @@ impl Reconciler {
                 self.leaving(now_ms, key, &mut item, reason);
                 false
             }
+            // That a container stops by itself is drift, too.
+            Verdict::Waiting(reason)
+                if matches!(key, ObjectKey::Container(_))
+                    && item.state == State::Converged
+                    && !self.heals(now_ms, key, &mut item, reason) =>
+            {
+                false
+            }
+            Verdict::Waiting(_) if matches!(key, ObjectKey::Container(_)) && item.is_left() => false,
             Verdict::Waiting(reason) => {
                 self.stand(&mut item, State::Waiting, reason);
                 false

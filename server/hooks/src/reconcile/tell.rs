@@ -56,6 +56,7 @@ impl Reconciler {
         };
         let mut attempts = 0;
         let mut facts = Facts::default();
+        let mut notes = Vec::new();
         for key in &row.keys {
             let Some(wanted) = self.want.get(key) else { continue };
             let (of, why) = if wanted.owner == *owner {
@@ -72,10 +73,15 @@ impl Reconciler {
                 state = of;
                 error = why;
             }
-            if wanted.owner == *owner && facts.ifindex.is_none() {
-                facts = Facts::of(wanted, &self.want, &self.have);
+            if wanted.owner == *owner {
+                let mut more = Facts::of(wanted, &self.want, &self.have);
+                notes.append(&mut more.notes);
+                if facts.ifindex.is_none() {
+                    facts = more;
+                }
             }
         }
+        facts.notes = notes;
         Report {
             owner: owner.clone(),
             state,

@@ -1,24 +1,30 @@
-//! LXC containers: a row with a network of type `bridge` keeps a row in `ports`.
+//! LXC containers: a row that is attached to a bridge keeps a row in `ports`, one with a template wants the container made and kept.
 //!
-//! Such a row speaks through its port. A row that wants what is not supported says so itself.
+//! A row that only attaches a container that somebody else made speaks through its port; of any other the port is one part of what it says.
 
 use ecow::{EcoString, eco_format};
 use nonnet_engine::Row;
 use nonnet_schema::Atom;
 
+pub(crate) mod lifecycle;
+
 use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::LinkName;
+use crate::object::{Mesh, NetnsRef, Object};
 use crate::reconcile::Desired;
 use crate::tables::{View, text};
 
 super::columns!("lxc"; id, veth, bridge, running, properties, status, error);
 
-pub(crate) const READ_BY_REFERRERS: &[&str] = &["id", "bridge", "properties"];
+pub(crate) const READ_BY_REFERRERS: &[&str] = &["id", "bridge", "running", "properties"];
 pub(crate) const READ_BY_TARGETS: &[&str] = &[];
 
-/// Keys of `properties` that have an effect.
+/// Keys of `properties` that have an effect on how it is attached; [`lifecycle::PROPERTIES`] are the others.
 const EFFECTIVE: [&str; 7] = ["gateway", "ipv4", "ipv6", "mac", "mtu", "network", "network_type"];
+
+/// The network type of containers in a mesh network.
+const NETMAKER: &str = "netmaker";
 
 /// How a container is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,12 +54,60 @@ pub(crate) struct Attached {
 }
 
 pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
-    match attachment(&view.tables.lxc, row) {
-        Ok(Attachment::None) => Desired::Objects(Vec::new()),
+    let columns = &view.tables.lxc;
+    let objects = match objects(columns, row) {
+        Ok(objects) => objects,
+        Err(fault) => return Desired::Invalid(fault.to_string().into()),
+    };
+    match attachment(columns, row) {
+        Ok(Attachment::Port(_)) if objects.is_empty() => Desired::Gone,
+        Ok(Attachment::Port(_) | Attachment::None) => Desired::Objects(objects),
         Ok(Attachment::Unsupported(why)) => Desired::Invalid(why),
-        Ok(Attachment::Port(_)) => Desired::Gone,
         Err(fault) => Desired::Invalid(fault.to_string().into()),
     }
+}
+
+/// What the row itself wants: the container, and that it is in a mesh network.
+///
+/// # Errors
+/// The first property that is wrong.
+pub(crate) fn objects(columns: &Columns, row: &Row) -> Result<Vec<Object>, Fault> {
+    let container = lifecycle::container(columns, row)?;
+    let mut objects: Vec<Object> = Vec::new();
+    if is_in_mesh(columns, row) {
+        let token = lifecycle::token_variable(columns, row)?;
+        let link = match attachment(columns, row)? {
+            Attachment::Port(attached) => Some(attached.name),
+            Attachment::None | Attachment::Unsupported(_) => None,
+        };
+        let id: EcoString = id(columns, row).into();
+        let mesh = Mesh {
+            netns: NetnsRef::Lxc { id: id.clone() },
+            id,
+            token,
+            link,
+            rests: container.as_ref().is_some_and(|container| !container.running),
+        };
+        objects.push(Object::Mesh(mesh));
+    } else if row.get(columns.properties).get_str("netmaker_token_env").is_some() {
+        lifecycle::token_variable(columns, row)?;
+    }
+    objects.extend(container.map(|container| Object::Container(Box::new(container))));
+    Ok(objects)
+}
+
+/// Whether the row tells of more than its port: of the container itself, or of a mesh network.
+pub(crate) fn speaks(columns: &Columns, row: &Row) -> bool {
+    objects(columns, row).is_ok_and(|objects| !objects.is_empty())
+}
+
+/// Whether the row says that its container does not run, so that there is nothing to attach.
+pub(crate) fn stays_stopped(columns: &Columns, row: &Row) -> bool {
+    matches!(lifecycle::container(columns, row), Ok(Some(container)) if !container.running)
+}
+
+fn is_in_mesh(columns: &Columns, row: &Row) -> bool {
+    row.get(columns.properties).get_str("network_type") == Some(NETMAKER)
 }
 
 /// What people call the row.
@@ -74,10 +128,12 @@ pub(crate) fn attachment(columns: &Columns, row: &Row) -> Result<Attachment, Fau
     match property("network_type") {
         Some("none") => return Ok(Attachment::None),
         None if bridge.is_empty() => return Ok(Attachment::None),
-        Some("bridge") | None => {}
+        // The bridge, where there is one, is how the mesh's server is reached.
+        Some(NETMAKER) if bridge.is_empty() && property("network").is_none() => return Ok(Attachment::None),
+        Some("bridge" | NETMAKER) | None => {}
         Some(other) => {
             let text = eco_format!(
-                "properties:network_type \"{other}\" is not supported yet; supported are \"bridge\" and \"none\""
+                "properties:network_type \"{other}\" is not supported; supported are \"bridge\", \"netmaker\" and \"none\""
             );
             return Ok(Attachment::Unsupported(text));
         }
@@ -128,7 +184,13 @@ pub(crate) fn link_name(columns: &Columns, row: &Row) -> Result<LinkName, Fault>
 /// The keys of `properties` that nothing acts on.
 pub(crate) fn ignored(columns: &Columns, row: &Row) -> Vec<EcoString> {
     let keys = row.get(columns.properties).keys().filter_map(Atom::as_str);
-    keys.filter(|key| !EFFECTIVE.contains(key)).map(Into::into).collect()
+    let managed = matches!(lifecycle::container(columns, row), Ok(Some(_)));
+    let effective = |key: &&str| match *key {
+        "managed" | "protection" => true,
+        "netmaker_token_env" => is_in_mesh(columns, row),
+        other => EFFECTIVE.contains(key) || (managed && lifecycle::PROPERTIES.contains(&other)),
+    };
+    keys.filter(|key| !effective(key)).map(Into::into).collect()
 }
 
 /// An id is the name of a container and of a namespace: one part of a path.

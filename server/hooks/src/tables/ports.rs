@@ -123,6 +123,10 @@ impl<'a> Blame<'a> {
 }
 
 pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
+    let lxc = reference(row, view.tables.ports.lxc).and_then(|uuid| view.rows.row(view.tables.lxc.this, uuid));
+    if lxc.is_some_and(|lxc| lxc::stays_stopped(&view.tables.lxc, lxc)) {
+        return Desired::Objects(Vec::new());
+    }
     if let Some(reason) = waits_for(view, row) {
         return Desired::Waiting(reason);
     }

@@ -1,5 +1,6 @@
 //! Containers' rows keep ports.
 
+use nonnet_hooks::name::LinkName;
 use nonnet_hooks::object::{NetnsRef, Object};
 use nonnet_hooks::reconcile::Desired;
 use serde_json::json;
@@ -126,9 +127,9 @@ fn container_on_a_network_is_given_an_address() {
 #[test]
 fn what_is_not_supported_yet_is_said_in_the_row() {
     let mut host = Host::new();
-    let row = json!({"id": "100", "veth": "vi100", "bridge": "vmbr0", "running": true, "properties": ["map", [["network_type", "netmaker"]]]});
+    let row = json!({"id": "100", "veth": "vi100", "bridge": "vmbr0", "running": true, "properties": ["map", [["network_type", "wifi"]]]});
     let desired = host.commit(&json!([insert("lxc", &row)]));
-    let text = "properties:network_type \"netmaker\" is not supported yet; supported are \"bridge\" and \"none\"";
+    let text = "properties:network_type \"wifi\" is not supported; supported are \"bridge\", \"netmaker\" and \"none\"";
     assert_eq!(desired[0].1, Desired::Invalid(text.into()));
     assert!(host.rows("ports", &[]).is_empty());
     let desired = host.commit(&json!([
@@ -204,4 +205,33 @@ fn all_rows_can_be_replaced_in_one_transaction() {
     host.commit(&json!(operations));
     assert_eq!(host.leases(), ["10.0.0.5"]);
     assert_eq!(host.only("ports", &["name"])["name"], "vi1");
+}
+
+#[test]
+fn container_of_a_mesh_wants_its_membership_beside_its_port() {
+    let mut host = Host::new();
+    let row = json!({"id": "100", "bridge": "vmbr0", "running": true,
+        "properties": ["map", [["network_type", "netmaker"], ["netmaker_token_env", "NETMAKER_TOKEN_PROD"]]]});
+    let desired = host.commit(&json!([insert("lxc", &row)]));
+    let [Object::Mesh(mesh)] = &objects(&desired, "lxc")[..] else {
+        panic!("{desired:?}");
+    };
+    assert_eq!((mesh.token.as_str(), mesh.rests), ("NETMAKER_TOKEN_PROD", false));
+    assert_eq!(mesh.link.as_ref().map(LinkName::as_str), Some("vi100"));
+    assert_eq!(host.rows("ports", &[]).len(), 1);
+}
+
+#[test]
+fn container_with_a_template_is_wanted_with_typed_properties() {
+    let mut host = Host::new();
+    let row = json!({"id": "100", "running": true, "properties": ["map", [["template", "busybox"], ["memory", "0512"],
+        ["unprivileged", "1"], ["features", "nesting=1,fuse=0"], ["restart", "on-failure"]]]});
+    let desired = host.commit(&json!([insert("lxc", &row)]));
+    let [Object::Container(container)] = &objects(&desired, "lxc")[..] else {
+        panic!("{desired:?}");
+    };
+    assert_eq!(container.settings["memory"], "512");
+    assert_eq!(container.settings["features"], "nesting=1");
+    assert_eq!(container.creation["unprivileged"], "true");
+    assert!(container.running && container.restart.as_str() == "on-failure");
 }

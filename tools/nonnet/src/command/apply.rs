@@ -1,5 +1,6 @@
 //! `nonnet apply`: a state file becomes rows, in one transaction; then, where asked for, the kernel is waited for.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -42,14 +43,20 @@ pub(crate) async fn run(common: &Common, options: &Apply, output: &mut Output) -
     let server = Server::open(common).await?;
     let state = read_state(&documents, &source, &server.schema, &options.state.plugins)?;
     let outcome = commit(&server, &state, options, &source).await?;
-    if !output.is_json() {
-        print_outcome(&outcome, output)?;
+    // Whether a container has joined its network is known later than the rest.
+    let says_later = patience.is_some() && outcome.changes.iter().any(is_in_mesh);
+    if !output.is_json() && !says_later {
+        print_outcome(&outcome, &BTreeSet::new(), output)?;
         output.flush()?;
     }
     let states = match patience {
-        Some(patience) => Some(wait(&server, &state, outcome.sequence, patience).await?),
+        Some(patience) => Some(wait(&server, &state, outcome.sequence, patience).await),
         None => None,
     };
+    if !output.is_json() && says_later {
+        print_outcome(&outcome, &joined(&server).await?, output)?;
+    }
+    let states = states.transpose()?;
     if output.is_json() {
         output.json(&report(&outcome, states.as_deref()))?;
     } else {
@@ -116,7 +123,7 @@ fn check_pruned(changes: &[Change], options: &Apply) -> Result<()> {
     Ok(())
 }
 
-fn print_outcome(outcome: &Outcome, output: &mut Output) -> std::io::Result<()> {
+fn print_outcome(outcome: &Outcome, joined: &BTreeSet<String>, output: &mut Output) -> std::io::Result<()> {
     let count = outcome.changes.len();
     if outcome.is_rehearsal {
         super::diff::print(&outcome.changes, output)?;
@@ -126,7 +133,7 @@ fn print_outcome(outcome: &Outcome, output: &mut Output) -> std::io::Result<()> 
             _ => format!("The server would accept these {count} changes; nothing was changed"),
         });
     }
-    for line in outcome.changes.iter().flat_map(lines) {
+    for line in outcome.changes.iter().flat_map(|change| lines(change, joined)) {
         output.line(&line)?;
     }
     match (outcome.sequence, &outcome.hash) {
@@ -150,8 +157,8 @@ fn report(outcome: &Outcome, states: Option<&[RowState]>) -> Value {
     report
 }
 
-/// What is said about a change; of a container in the words of the seed.
-fn lines(change: &Change) -> Vec<String> {
+/// What is said about a change; of a container in the words of the seed. Those that have `joined` their network are known once they were waited for.
+fn lines(change: &Change, joined: &BTreeSet<String>) -> Vec<String> {
     let subject = subject(&change.table, &change.key);
     let mut lower = subject.clone();
     lower.get_mut(..1).map(str::make_ascii_lowercase).unwrap_or_default();
@@ -182,13 +189,34 @@ fn lines(change: &Change) -> Vec<String> {
     {
         lines.push(format!("Renamed veth to {}", printable(veth)));
     }
-    let network_type = change
-        .new_value("properties")
-        .and_then(|properties| properties.get("network_type"));
-    if network_type.and_then(Value::as_str) == Some("netmaker") {
-        lines.push(format!("{subject}: network_type netmaker is not supported yet"));
+    if is_in_mesh(change) {
+        lines.push(if joined.contains(&change.key) {
+            format!("{subject} joined netmaker")
+        } else {
+            format!("{subject} joins netmaker")
+        });
     }
     lines
+}
+
+/// Whether a change puts a container into a network of Netmaker's.
+fn is_in_mesh(change: &Change) -> bool {
+    let properties = change.new_value("properties").filter(|_| change.table == LXC);
+    let network_type = properties.and_then(|properties| properties.get("network_type"));
+    network_type.and_then(Value::as_str) == Some("netmaker")
+}
+
+/// The containers that are in a network of Netmaker's.
+async fn joined(server: &Server) -> Result<BTreeSet<String>> {
+    let select = json!({"op": "select", "table": LXC, "where": [["status", "includes", ["map", [["mesh", "joined"]]]]],
+        "columns": ["id"]});
+    let results = server.connection.transact(&server.schema.name, vec![select]).await?;
+    let rows = results
+        .first()
+        .map(nonnet_client::OperationResult::rows)
+        .unwrap_or_default();
+    let ids = rows.iter().filter_map(|row| row.get("id")?.as_str());
+    Ok(ids.map(str::to_owned).collect())
 }
 
 /// `Container 100`, `Bridge br0`.
@@ -203,7 +231,7 @@ fn subject(table: &str, key: &str) -> String {
     format!("{noun} {}", printable(key))
 }
 
-fn patience(seconds: f64) -> Result<Duration> {
+pub(super) fn patience(seconds: f64) -> Result<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|error| anyhow::anyhow!("--wait {seconds}: {error}"))
 }
 
@@ -246,7 +274,7 @@ async fn wait(server: &Server, state: &State, sequence: Option<u64>, patience: D
 }
 
 /// The commit that the kernel has followed, and the newest one.
-async fn progress(server: &Server) -> Result<(u64, u64)> {
+pub(super) async fn progress(server: &Server) -> Result<(u64, u64)> {
     let select = json!({"op": "select", "table": "host", "where": [], "columns": ["cur_cfg", "next_cfg"]});
     let results = server.connection.transact(&server.schema.name, vec![select]).await?;
     let row: Option<&Map<String, Value>> = results.first().and_then(|result| result.rows().first());
@@ -283,21 +311,26 @@ mod tests {
     fn a_new_container_is_told_in_the_words_of_the_seed() {
         let properties = json!({"network_type": "netmaker"});
         let change = container(Action::Create, &[("veth", json!("vi100")), ("properties", properties)]);
+        let expected = |last: &str| ["Created container 100", "Renamed veth to vi100", last].map(str::to_owned);
         assert_eq!(
-            lines(&change),
-            [
-                "Created container 100",
-                "Renamed veth to vi100",
-                "Container 100: network_type netmaker is not supported yet"
-            ]
+            lines(&change, &BTreeSet::new()),
+            expected("Container 100 joins netmaker")
         );
+        let joined = BTreeSet::from(["100".to_owned()]);
+        assert_eq!(lines(&change, &joined), expected("Container 100 joined netmaker"));
     }
 
     #[test]
     fn a_changed_container_tells_what_changed() {
         let change = container(Action::Modify, &[("bridge", json!("br1"))]);
-        assert_eq!(lines(&change), ["Changed container 100: bridge - -> br1"]);
-        assert_eq!(lines(&container(Action::Delete, &[])), ["Deleted container 100"]);
+        assert_eq!(
+            lines(&change, &BTreeSet::new()),
+            ["Changed container 100: bridge - -> br1"]
+        );
+        assert_eq!(
+            lines(&container(Action::Delete, &[]), &BTreeSet::new()),
+            ["Deleted container 100"]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod log;
+pub(crate) mod lxc;
 pub(crate) mod monitor;
 pub(crate) mod query;
 pub(crate) mod schema;

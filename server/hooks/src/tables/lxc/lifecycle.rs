@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::object::container::{Container, Restart, Source};
 
 /// Properties that have an effect on the container itself.
-pub(crate) const PROPERTIES: [&str; 19] = [
+pub(crate) const PROPERTIES: [&str; 18] = [
     "cores",
     "features",
     "firstboot_script",
@@ -28,7 +28,6 @@ pub(crate) const PROPERTIES: [&str; 19] = [
     "protection",
     "restart",
     "rootfs_size",
-    "running",
     "searchdomain",
     "storage",
     "swap",
