@@ -162,7 +162,7 @@ fn a_macvlan_that_moves_or_goes_leaves_nothing_where_it_was() {
 #[test]
 fn a_macvlan_waits_for_its_parent_and_comes_back_with_it() {
     let mut host = host();
-    let row = json!({"kind": "macvlan", "parent": "late0", "netns": "c1", "addresses": "10.7.0.1/24"});
+    let row = json!({"kind": "macvlan", "parent": "late0", "netns": "c1", "addresses": "10.17.0.1/24"});
     host.transact(&[port("p1", &row)]);
     host.until_state("ports", "p1", "waiting");
     assert_eq!(host.error("ports", "p1"), "parent late0 does not exist");
@@ -174,8 +174,8 @@ fn a_macvlan_waits_for_its_parent_and_comes_back_with_it() {
     host.until_state("ports", "p1", "waiting");
     host.sh(make);
     host.until_state("ports", "p1", "converged");
-    host.sh("ip -n far addr add 10.7.0.253/24 dev far1");
-    assert!(host.pings("c1", "10.7.0.253"));
+    host.sh("ip -n far addr add 10.17.0.253/24 dev far1");
+    assert!(host.pings("c1", "10.17.0.253"));
 }
 
 #[test]
@@ -430,7 +430,7 @@ fn rows_that_make_no_link_are_refused_by_their_column() {
             "needs a parent",
         ),
         (
-            tunnel(&[("vni", "1"), ("local", "::1"), ("remote", "10.0.0.1")]),
+            tunnel(&[("vni", "1"), ("local", "fd00::1"), ("remote", "10.0.0.1")]),
             "options:local",
             "different families",
         ),
@@ -504,4 +504,19 @@ fn what_is_adopted_is_given_back_and_not_deleted() {
     assert!(!host.sh("ip addr show up0").contains("10.7.0.9"));
     let (_, why) = host.refused(&[port("up0", &json!({"kind": "adopted", "netns": "c1"}))]);
     assert!(why.contains("column netns: an adopted link stays where it is"), "{why}");
+}
+
+#[test]
+fn a_bridge_that_is_to_filter_vlans_says_that_it_does_not() {
+    let mut host = host();
+    host.transact(&[insert(
+        "bridges",
+        "bridge",
+        &json!({"name": "br0", "vlan_filtering": true}),
+    )]);
+    host.until_state("bridges", "br0", "failed");
+    assert!(host.error("bridges", "br0").contains("vlan_filtering is not supported"));
+    host.transact(&[update("bridges", "br0", &json!({"vlan_filtering": false}))]);
+    host.converged();
+    assert!(host.link("br0").is_some());
 }

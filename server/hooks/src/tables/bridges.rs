@@ -18,6 +18,10 @@ pub(crate) const READ_BY_TARGETS: &[&str] = &[];
 
 pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
     let this = view.tables.bridges.this;
+    let columns = &view.tables.bridges;
+    if text(row, columns.kind) != "ovs" && row.get(columns.vlan_filtering).as_bool() == Some(true) {
+        return Desired::Invalid("vlan_filtering is not supported yet on Linux bridges; a bridge of kind ovs has VLANs".into());
+    }
     let desired = bridge(&view.tables.bridges, row).map(|mut bridge| {
         let on_it = view.referrers.of((this, row.uuid()), view.tables.networks.this);
         bridge.ipv6 = on_it

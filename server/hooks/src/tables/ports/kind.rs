@@ -171,10 +171,8 @@ impl<'a> Source<'a> {
         self.check_unused("vxlan", &["mode", "members"])?;
         self.check_options(&["vni", "local", "remote", "group", "port", "learning", "ttl"])?;
         let remote = self.address("remote", "options:remote")?;
-        let group = self.address("group", "options:group")?;
-        if remote.is_some_and(|remote| remote.is_multicast()) {
-            return Err(("options:remote", "a multicast address belongs in options:group".into()));
-        }
+        // A group is no host's address, which is what others are checked for.
+        let group: Option<IpAddr> = self.number("group", "options:group")?;
         if group.is_some_and(|group| !group.is_multicast()) {
             return Err(("options:group", "it is not a multicast address".into()));
         }
