@@ -169,7 +169,7 @@ impl Live {
         let mut runner = Runner::new(&mut self.spaces, self.mark, self.ipv6);
         let mut outcomes = runner.run(plan);
         let sysctls = std::mem::take(&mut runner.sysctls);
-        self.begin_slow(plan, &mut outcomes);
+        Self::note_slow(plan, &mut outcomes);
         let concerned: Vec<NamespaceId> = concerned(plan).into_iter().collect();
         let drained = self.spaces.drain(&concerned);
         let mut observed = drained.observations;
@@ -182,6 +182,7 @@ impl Live {
             outcomes,
             observed,
         })?;
+        self.begin_slow(plan)?;
         if drained.overrun {
             self.send(Input::Overrun)
         } else {
@@ -189,15 +190,32 @@ impl Live {
         }
     }
 
-    /// Starts what takes long. It is of the last phase, and needs no other step.
-    fn begin_slow(&self, plan: &Plan, outcomes: &mut [Outcome]) {
+    /// Notes what takes long as started; it is of the last phase, and needs no other step.
+    fn note_slow(plan: &Plan, outcomes: &mut [Outcome]) {
         for (step, outcome) in plan.steps.iter().zip(outcomes) {
-            match &step.operation {
-                Operation::Container(operation) => *outcome = self.slow.containers.begin(operation),
-                Operation::Mesh(operation) => *outcome = self.slow.meshes.begin(operation, self.place(operation)),
-                _ => {}
+            if let Operation::Container(_) | Operation::Mesh(_) = step.operation {
+                *outcome = Outcome::Started;
             }
         }
+    }
+
+    /// Starts what takes long, once it was told that it is: its end may come at once.
+    fn begin_slow(&self, plan: &Plan) -> Result<(), Over> {
+        for step in &plan.steps {
+            let outcome = match &step.operation {
+                Operation::Container(operation) => self.slow.containers.begin(operation),
+                Operation::Mesh(operation) => self.slow.meshes.begin(operation, self.place(operation)),
+                _ => continue,
+            };
+            if let Outcome::Failed(_) = outcome {
+                self.send(Input::Finished {
+                    object: step.object.clone(),
+                    outcome,
+                    observed: Vec::new(),
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Where the container is that is to join a network.
