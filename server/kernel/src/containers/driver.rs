@@ -152,10 +152,7 @@ impl Driver {
                 run(&copy.arg(&rootfs))?;
                 Self::write_own_base(&base, &rootfs, directory)?;
             }
-            Source::Golden(golden) => {
-                let copy = job("lxc-copy").arg("-p").arg(&self.path);
-                run(&copy.args(["-n", golden.as_str(), "-N", container.id.as_str()]))?;
-            }
+            Source::Golden(golden) => self.copy(golden, &base, &rootfs, directory)?,
             Source::Template(template) => match archive(template)? {
                 Some(archive) => {
                     fs::create_dir(&rootfs).map_err(|error| words(&rootfs, &error))?;
@@ -200,6 +197,32 @@ impl Driver {
             return job;
         }
         job.arg("--").args(options)
+    }
+
+    /// Makes a container of another one's files, which are shared where the file system can, and of its configuration.
+    fn copy(&self, golden: &str, base: &Path, rootfs: &Path, directory: &Path) -> Result<(), Words> {
+        let state = self.job("lxc-info", golden, SHORT).args(["-s", "-H"]).run();
+        let state = state.map_err(|error| eco_format!("{error}"))?.output;
+        if state.trim() != "STOPPED" {
+            return Err(eco_format!(
+                "golden_image {golden} is {}; only a stopped container is copied",
+                state.trim()
+            ));
+        }
+        let from = self.directory(golden);
+        let copy = Job::new("cp", CREATE).args(["-a", "--reflink=auto", "-T"]);
+        run(&copy.arg(from.join("rootfs")).arg(rootfs))?;
+        let config = from.join("config");
+        let text = fs::read_to_string(&config).map_err(|error| words(&config, &error))?;
+        let (old, new) = (format!("{}/", from.display()), format!("{}/", directory.display()));
+        // What every container has of its own comes from the base.
+        let own = ["lxc.net.", "lxc.apparmor.profile", "lxc.cgroup.dir", "lxc.uts.name"];
+        let kept = text.lines().filter(|line| !own.iter().any(|key| line.starts_with(key)));
+        let mut text: String = kept.map(|line| line.replace(&old, &new) + "\n").collect();
+        text += &fs::read_to_string(base).map_err(|error| words(base, &error))?;
+        let id = directory.file_name().unwrap_or_default().to_string_lossy();
+        let _ = writeln!(text, "lxc.uts.name = {id}");
+        fs::write(directory.join("config"), text).map_err(|error| words(directory, &error))
     }
 
     /// What a container has from the beginning: no network of LXC's, since that is nonnet's business.
