@@ -1,6 +1,7 @@
 //! The network controller of a server that has the database `OpNonNet`: its rules, its start, its task.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +20,13 @@ use nonnet_sessions::{Command, Server};
 use tracing::{info, warn};
 
 use crate::arguments::{Arguments, HealArgument, KernelArgument};
+use crate::checkpoints::CheckpointKeeper;
 use crate::clock::Clock;
 use crate::network::NetworkLink;
 use crate::reconcile::Reconciling;
 
 /// The database whose rows are a host's networks.
-const DATABASE: &str = "OpNonNet";
+pub(crate) const DATABASE: &str = "OpNonNet";
 
 /// The rules for a database: those of `OpNonNet` for the database of that name and schema, none for any other.
 pub(crate) fn hook_for(schema: &DatabaseSchema) -> Option<Box<dyn CommitHook>> {
@@ -50,15 +52,19 @@ pub(crate) fn is_followed(name: &str) -> bool {
 pub(crate) struct Started {
     /// The state thread's link to the task; None where the kernel is left alone.
     pub(crate) link: Option<NetworkLink>,
+    /// The checkpoints of its rows; None where it is not served from a file.
+    pub(crate) checkpoints: Option<CheckpointKeeper>,
     /// What the first commits ask for.
     pub(crate) commands: Vec<Command>,
 }
 
-/// Completes the rows of `OpNonNet`, where it is served, and starts the task that makes them true.
+/// Completes the rows of `OpNonNet`, where it is served, rolls back the checkpoints whose time is up, and starts the task that makes the rows
+/// true. `file` holds the log of that database.
 pub(crate) fn start(
     arguments: &Arguments,
     server: &mut Server,
     database_ids: &HashMap<EcoString, Uuid>,
+    file: Option<&Path>,
     clock: Clock,
     entropy: &mut Entropy,
 ) -> anyhow::Result<Started> {
@@ -72,6 +78,7 @@ pub(crate) fn start(
     let newest = server.sequence(DATABASE).unwrap_or(0);
     started.commands = write(server, clock, |transaction| host::start(&tables, transaction, newest))?;
     if arguments.kernel == KernelArgument::Off {
+        started.keep_checkpoints(server, &tables, file, clock);
         return Ok(started);
     }
     let mark = Mark::of(database_id.as_bytes());
@@ -103,13 +110,15 @@ pub(crate) fn start(
         seed: entropy.uuid().as_u64_pair().0,
     };
     let database = server.database(DATABASE).context("the database is served")?;
+    let (link, changes, reports) = NetworkLink::new(database, tables.clone());
+    started.link = Some(link);
+    started.keep_checkpoints(server, &tables, file, clock);
+    let database = server.database(DATABASE).context("the database is served")?;
     let compiler = Compiler::new(database)?;
     let start = Input::Wanted {
         cfg: server.sequence(DATABASE).unwrap_or(newest),
         changes: compiler.compile_all(database),
     };
-    let (link, changes, reports) = NetworkLink::new(database, tables);
-    started.link = Some(link);
     let reconciler = Reconciler::new(options);
     Reconciling {
         kernel,
@@ -123,6 +132,20 @@ pub(crate) fn start(
     }
     .start()?;
     Ok(started)
+}
+
+impl Started {
+    /// Goes on with the checkpoints that a former run left open. Those whose time is up are rolled back before anything is done in the kernel.
+    fn keep_checkpoints(&mut self, server: &mut Server, tables: &Tables, file: Option<&Path>, clock: Clock) {
+        let (Some(rows), Some(file)) = (server.database(DATABASE), file) else {
+            return;
+        };
+        let (sequence, is_followed) = (server.sequence(DATABASE).unwrap_or(0), self.link.is_some());
+        let mut keeper = CheckpointKeeper::new(rows, tables, file, sequence, is_followed, clock.now());
+        self.commands
+            .extend(keeper.settle(server, self.link.as_mut(), clock.now()));
+        self.checkpoints = Some(keeper);
+    }
 }
 
 fn write(server: &mut Server, clock: Clock, write: impl FnOnce(&mut Transaction<'_>)) -> anyhow::Result<Vec<Command>> {

@@ -4,6 +4,7 @@
 //! itself.
 
 mod arguments;
+mod checkpoints;
 mod clock;
 mod config_file;
 mod controller;

@@ -73,6 +73,21 @@ impl NetworkLink {
         reports.write(&self.tables, &mut self.events, transaction, now.moment.time_us / 1_000);
     }
 
+    /// Writes into `transaction`, which is commit `sequence`, that it rolls a checkpoint back.
+    pub(crate) fn tell_rolled_back(
+        &mut self,
+        checkpoint: &str,
+        detail: &str,
+        sequence: u64,
+        transaction: &mut Transaction<'_>,
+        now: Now,
+    ) {
+        let time_ms = now.moment.time_us / 1_000;
+        let told = (checkpoint, detail);
+        self.events
+            .record_rollback(&self.tables, transaction, told, sequence, time_ms);
+    }
+
     /// Reads the events anew after a transaction that was not applied.
     pub(crate) fn forget_events(&mut self, database: &Database) {
         self.events = EventLog::new(&self.tables, database);

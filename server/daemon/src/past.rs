@@ -46,6 +46,11 @@ impl PastReads {
         self.paths.remove(database);
     }
 
+    /// The file of a database.
+    pub(crate) fn path(&self, database: &str) -> Option<&Path> {
+        self.paths.get(database).map(PathBuf::as_path)
+    }
+
     /// Reads what has changed in a database since a transaction.
     pub(crate) fn start(&self, database: EcoString, id: Uuid) {
         let (path, answers, slots) = (

@@ -43,6 +43,16 @@ impl Reports {
         self.rows.is_empty() && self.progress.is_none() && self.events.is_empty()
     }
 
+    /// What became of rows.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &Report> {
+        self.rows.values()
+    }
+
+    /// How far the kernel has followed, where that is news.
+    pub(crate) fn cur_cfg(&self) -> Option<u64> {
+        self.progress.map(|(cur_cfg, _)| cur_cfg)
+    }
+
     /// Puts everything into the rows that still exist; `time_ms` is since 1970.
     pub(crate) fn write(self, tables: &Tables, events: &mut EventLog, transaction: &mut Transaction<'_>, time_ms: u64) {
         for event in &self.events {

@@ -271,9 +271,17 @@ impl State {
             return;
         }
         let mut entropy = Entropy::new(seed);
-        match controller::start(&self.roster.arguments, &mut self.server, &ids, self.clock, &mut entropy) {
+        match controller::start(
+            &self.roster.arguments,
+            &mut self.server,
+            &ids,
+            self.past_reads.path(controller::DATABASE),
+            self.clock,
+            &mut entropy,
+        ) {
             Ok(started) => {
                 self.network = started.link;
+                self.checkpoints = started.checkpoints;
                 self.carry_out(started.commands);
             }
             Err(error) => warn!("{name} is served without effect on the kernel: {error:#}"),
@@ -284,10 +292,12 @@ impl State {
     pub(crate) fn converted(&mut self, name: &EcoString) {
         self.followed.databases_changed();
         info!("{name} has another schema now");
-        let is_followed = self.network.as_ref().is_some_and(|network| network.follows(name));
+        let is_kept = controller::is_followed(name) && self.checkpoints.is_some();
+        let is_followed = is_kept || self.network.as_ref().is_some_and(|network| network.follows(name));
         if let Some(id) = self.server.database_id(name).filter(|_| is_followed) {
             // The kernel's side of the old link ends with it.
             self.network = None;
+            self.checkpoints = None;
             self.start_controller(name, id);
         }
     }
@@ -317,8 +327,9 @@ impl State {
                 return;
             }
         };
-        if self.network.as_ref().is_some_and(|network| network.follows(name)) {
+        if controller::is_followed(name) {
             self.network = None;
+            self.checkpoints = None;
         }
         self.places.remove(name);
         self.relays.stop(name);

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
+use crate::checkpoints::{CheckpointKeeper, Learnt};
 use crate::clock::Clock;
 use crate::network::NetworkLink;
 use crate::past::PastReads;
@@ -46,6 +47,7 @@ pub(crate) struct State {
     pub(crate) places: HashMap<EcoString, usize>,
     pub(crate) roster: Roster,
     pub(crate) network: Option<NetworkLink>,
+    pub(crate) checkpoints: Option<CheckpointKeeper>,
     pub(crate) sessions: HashMap<SessionId, Outbox>,
     pub(crate) past_reads: PastReads,
     pub(crate) transaction_log: TransactionLog,
@@ -81,7 +83,7 @@ impl State {
     pub(crate) async fn run(mut self, mut sources: Sources) {
         let mut events = Vec::with_capacity(BATCH_EVENTS_MAX);
         loop {
-            let deadline = self.server.deadline_ms();
+            let deadline = self.deadline_ms();
             let until_deadline = sleep_until(deadline, self.clock);
             tokio::select! {
                 count = sources.inbound.recv_many(&mut events, BATCH_EVENTS_MAX) => {
@@ -96,10 +98,12 @@ impl State {
                 Some(event) = sources.past.recv() => self.handle(event),
                 Some(event) = sources.news.recv() => self.source(event),
                 Some(reports) = next_reports(self.network.as_mut()) => self.report(reports),
+                Some(learnt) = next_learnt(self.checkpoints.as_mut()) => self.learn(learnt),
                 Some(order) = sources.orders.recv() => self.obey(order, &mut sources.completions).await,
                 () = until_deadline, if deadline.is_some() => self.handle(Event::Tick),
                 _ = &mut sources.stop => break,
             }
+            self.settle_checkpoints();
             self.append_fresh();
         }
         self.stop(sources.completions).await;
@@ -136,6 +140,26 @@ impl State {
         self.handle(event);
     }
 
+    /// When something is due by itself, on the monotonic clock.
+    fn deadline_ms(&self) -> Option<u64> {
+        let checkpoints = self.checkpoints.as_ref().and_then(CheckpointKeeper::deadline_ms);
+        self.server.deadline_ms().into_iter().chain(checkpoints).min()
+    }
+
+    fn learn(&mut self, learnt: Learnt) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.learn(learnt);
+        }
+    }
+
+    /// Rolls back, or confirms, the checkpoints of which that is due.
+    fn settle_checkpoints(&mut self) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            let commands = checkpoints.settle(&mut self.server, self.network.as_mut(), self.clock.now());
+            self.carry_out(commands);
+        }
+    }
+
     pub(crate) fn handle(&mut self, event: Event) {
         let commands = self.server.handle(event, self.clock.now());
         self.carry_out(commands);
@@ -143,6 +167,9 @@ impl State {
 
     /// Does what the sessions ask for.
     pub(crate) fn carry_out(&mut self, commands: Vec<Command>) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.changed(&commands, &self.server, self.clock.now());
+        }
         let mut congested = Vec::new();
         for command in commands {
             match command {
@@ -243,7 +270,12 @@ impl State {
             return;
         };
         match verdict {
-            Verdict::Stored(sequence) => self.handle(Event::Stored { database, sequence }),
+            Verdict::Stored(sequence) => {
+                if let Some(checkpoints) = &mut self.checkpoints {
+                    checkpoints.stored(&database, sequence);
+                }
+                self.handle(Event::Stored { database, sequence });
+            }
             Verdict::Unstored(sequence, reason) => {
                 warn!("{database}: commits from {sequence} on are undone, since they could not be stored: {reason}");
                 self.handle(Event::Unstored {
@@ -267,6 +299,9 @@ impl State {
         let Some(network) = &mut self.network else {
             return;
         };
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.reported(reports.rows(), reports.cur_cfg(), &self.server);
+        }
         let database = network.database().clone();
         let now = self.clock.now();
         let write = |transaction: &mut Transaction<'_>| network.write(reports, transaction, now);
@@ -320,6 +355,13 @@ fn payload_of(outgoing: Outgoing) -> Payload {
 async fn next_reports(network: Option<&mut NetworkLink>) -> Option<Reports> {
     match network {
         Some(network) => network.next_reports().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_learnt(checkpoints: Option<&mut CheckpointKeeper>) -> Option<Learnt> {
+    match checkpoints {
+        Some(checkpoints) => checkpoints.next_learnt().await,
         None => std::future::pending().await,
     }
 }

@@ -1,9 +1,10 @@
 //! The rules of `OpNonNet` inside a transaction: what follows from rows is derived, what cannot be is refused.
 //!
-//! Order: ports of containers, networks, names, addresses; then the engine's own checks. A rule reads and writes rows through the transaction.
+//! Order: checkpoints, ports of containers, networks, names, addresses; then the engine's own checks. A rule reads and writes rows through the transaction.
 //! It must never look at the kernel: what the kernel has may change, what a commit does may not.
 
 mod addresses;
+mod checkpoints;
 mod containers;
 mod names;
 mod parents;
@@ -42,6 +43,7 @@ impl NonnetHook {
 
     fn check(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         let tables = &self.tables;
+        checkpoints::settle(tables, transaction, self.sequence.load(Ordering::Relaxed))?;
         containers::derive(tables, transaction)?;
         let changes: Vec<RowChange> = transaction
             .changes()

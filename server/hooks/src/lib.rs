@@ -1,5 +1,6 @@
 //! Rows to wanted kernel objects to plans.
 //!
+//! - [`checkpoint`]: when a checkpoint is closed, and what a rollback writes.
 //! - [`commit`]: the rules of `OpNonNet` inside a transaction; [`ipam`] chooses addresses there.
 //! - [`tables`]: one file per table, its columns and what its rows want; [`compile`] asks those that a commit concerns.
 //! - [`status`]: what becomes of rows, as columns.
@@ -11,6 +12,7 @@
 //! This crate never talks to a kernel, reads a clock, draws a random number or waits: time, seeds and observations arrive as values.
 
 pub mod address;
+pub mod checkpoint;
 pub mod commit;
 pub mod compile;
 pub mod diff;

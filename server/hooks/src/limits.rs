@@ -44,3 +44,9 @@ pub const ROUTE_TABLE_LOCAL: u32 = 255;
 
 /// Rows of table `events` at most, as its schema says: the oldest go first.
 pub const EVENTS_MAX: usize = 1_000;
+
+/// Checkpoints open at once: each keeps the rows as they were before it.
+pub const CHECKPOINTS_OPEN_MAX: usize = 16;
+
+/// Milliseconds between attempts to roll back where the commit could not be stored.
+pub const ROLLBACK_RETRY_MS: u64 = 1_000;

@@ -72,6 +72,10 @@ pub enum EventKind {
     Adopted,
     /// What a former run of the server made and nobody wants is gone.
     Collected,
+    /// What had been adopted is left to itself again.
+    Released,
+    /// What had changed since a checkpoint was taken back.
+    RolledBack,
 }
 
 /// Something that happened.
@@ -128,6 +132,8 @@ impl EventKind {
             Self::Healed => "healed",
             Self::Adopted => "adopted",
             Self::Collected => "collected",
+            Self::Released => "released",
+            Self::RolledBack => "rolled_back",
         }
     }
 }

@@ -161,16 +161,44 @@ impl Server {
         write: impl FnOnce(&mut Transaction<'_>),
     ) -> Result<Vec<Command>, OvsdbError> {
         let Some(served) = self.databases.get(database) else {
-            return Err(ErrorKind::UnknownDatabase {
-                method: "transact".into(),
-                database: database.into(),
-            }
-            .into());
+            return Err(unknown_database(database));
         };
         let mut transaction = Transaction::new(&served.database, &mut self.entropy);
         write(&mut transaction);
         let changes = commit(transaction)?;
         self.commit_changes(database, author, &Request::default(), now, changes)?;
+        self.retry_parked(database, now);
+        Ok(std::mem::take(&mut self.commands))
+    }
+
+    /// The same for what is a commit like a client's, with the reason in its record: the hook shows the commit's number where it shows any. Its
+    /// rules are not asked, since `write` brings back what has passed them.
+    ///
+    /// # Errors
+    /// The check that failed, or that no such database is served.
+    pub fn restore(
+        &mut self,
+        database: &str,
+        author: &Author,
+        reason: EcoString,
+        now: Now,
+        write: impl FnOnce(&mut Transaction<'_>),
+    ) -> Result<Vec<Command>, OvsdbError> {
+        let Some(served) = self.databases.get(database) else {
+            return Err(unknown_database(database));
+        };
+        let mut transaction = Transaction::new(&served.database, &mut self.entropy);
+        write(&mut transaction);
+        if let Some(hook) = &served.hook {
+            hook.begin(&mut transaction, served.sequence() + 1);
+        }
+        let changes = commit(transaction)?;
+        let request = Request {
+            comments: vec![reason],
+            txn_uid: self.entropy.uuid(),
+            ..Request::default()
+        };
+        self.commit_changes(database, author, &request, now, changes)?;
         self.retry_parked(database, now);
         Ok(std::mem::take(&mut self.commands))
     }
@@ -454,4 +482,9 @@ impl Server {
         let text = notification_text(method, &format!("[\"{name}\"]"));
         self.push(session, None, Matter::Notice, Outgoing::Text(text));
     }
+}
+
+fn unknown_database(database: &str) -> OvsdbError {
+    let (method, database) = ("transact".into(), database.into());
+    ErrorKind::UnknownDatabase { method, database }.into()
 }

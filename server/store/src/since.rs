@@ -29,12 +29,18 @@ impl Reader {
         let Some(from) = found else {
             return Ok(None);
         };
+        self.since_record(from, u64::MAX)
+    }
+
+    /// What has changed in the records after `from`, up to `until` or the newest before it; None where the log does not say any more what the
+    /// rows were, or where that is more than can be held.
+    pub fn since_record(&self, from: u64, until: u64) -> Result<Option<Since>, OpenError> {
         let mut since = Since {
             from,
             to: from,
             past: Past::default(),
         };
-        for record in self.records(from.saturating_add(1)..=u64::MAX) {
+        for record in self.records(from.saturating_add(1)..=until) {
             let record = record?;
             let Some(Ok(body)) = record.body.as_deref().map(Body::decode) else {
                 return Ok(None);

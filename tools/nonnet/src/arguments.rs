@@ -18,6 +18,7 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   nonnet apply state.json --wait 10     make the file come true and see whether it did
+  nonnet apply state.json --confirm 60  take it all back unless `nonnet confirm` comes within a minute
   nonnet diff state.json                what apply would change
   nonnet query ports                    the attachments and what became of them
   nonnet query --plugin lxc | jq '.containers[0]'
@@ -58,6 +59,15 @@ pub(crate) enum Command {
     /// Make the rows of the database those of a state file, in one transaction.
     #[command(after_help = APPLY_HELP)]
     Apply(Apply),
+    /// Keep what has changed since a checkpoint: it is not taken back any more.
+    #[command(after_help = CHECKPOINT_HELP)]
+    Confirm(Confirm),
+    /// Take back everything that has changed since a checkpoint, or since a commit, in a new commit.
+    #[command(after_help = CHECKPOINT_HELP)]
+    Rollback(Rollback),
+    /// List, show, make or delete checkpoints.
+    #[command(subcommand, after_help = CHECKPOINT_HELP)]
+    Checkpoint(CheckpointCommand),
     /// Show what `apply` would change. Exit code: 0 nothing, 1 changes, 2 an error.
     #[command(after_help = DIFF_HELP)]
     Diff(Diff),
@@ -214,6 +224,17 @@ Examples:
   nonnet apply state.json --dry-run
   nonnet query --plugin lxc | jq '.containers[0].bridge = \"br1\"' | nonnet apply - --wait 10";
 
+const CHECKPOINT_HELP: &str = "\
+A checkpoint is a place in the log. While it is open, all that is changed belongs to it, whoever changes it; without a confirmation in time,
+or where --on-error rollback is set and a row fails, the server brings every row back to what it was before, and the kernel follows.
+Of several checkpoints, rolling back the older takes back the younger as well. A restart of the server makes no difference.
+
+Examples:
+  nonnet apply state.json --confirm 60 && ping -c 1 gateway && nonnet confirm
+  nonnet checkpoint create before-lunch
+  nonnet rollback before-lunch
+  nonnet rollback --to 17               to what commit 17 had made; see `nonnet log`";
+
 const DIFF_HELP: &str = "\
 Lines begin with + for a row that would be made, ~ for one that would change, - for one that would be deleted (with --prune),
 and with ! for one that is in the database as the file says, but not (yet) in the kernel (with --live).
@@ -290,9 +311,89 @@ pub(crate) struct Apply {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) wait: Option<f64>,
 
+    /// Take everything back unless `nonnet confirm` comes within so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), conflicts_with = "dry_run")]
+    pub(crate) confirm: Option<u32>,
+
+    /// What happens where a row fails or is in conflict.
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "dry_run")]
+    pub(crate) on_error: Option<OnError>,
+
+    /// The name of the checkpoint that --confirm and --on-error rollback open.
+    #[arg(long, value_name = "NAME", default_value = "apply")]
+    pub(crate) checkpoint: String,
+
     /// Let --prune delete any number of containers.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// What happens where a row fails or is in conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnError {
+    /// What works is kept.
+    Keep,
+    /// Everything is taken back at once.
+    Rollback,
+}
+
+impl OnError {
+    /// The word in the checkpoint's row.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Confirm {
+    /// The checkpoint; without it, the only one that is open.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The checkpoint; without it, the only one that is open.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Goes back to what this commit had made instead.
+    #[arg(long, value_name = "COMMIT", conflicts_with = "name")]
+    pub(crate) to: Option<u64>,
+}
+
+/// What is done with checkpoints.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// List all checkpoints, oldest first.
+    List,
+    /// Show a checkpoint.
+    Show {
+        /// The checkpoint; without it, the only one that is open.
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Make a checkpoint here.
+    Create {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Roll it back unless it is confirmed within so many seconds.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        confirm: Option<u32>,
+        /// What happens where a row fails or is in conflict.
+        #[arg(long, value_enum, value_name = "WHAT")]
+        on_error: Option<OnError>,
+    },
+    /// Delete a checkpoint that is closed; what has changed since stays.
+    Delete {
+        /// The checkpoint.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]

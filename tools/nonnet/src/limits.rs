@@ -20,6 +20,12 @@ pub(crate) const CELL_CHARACTERS_MAX: usize = 80;
 /// How often a row's state is read anew while nothing is heard of it.
 pub(crate) const STATE_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How long the command line waits for the server to roll a checkpoint back: the log may have to be read for it.
+pub(crate) const ROLLBACK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long `apply --confirm` and `apply --on-error` wait for the kernel where no `--wait` says otherwise.
+pub(crate) const APPLY_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The newest records that are searched for the names of rows before the log is shown: a change does not say what its row is called.
 /// Rows that are older than that, and do not change their names, are shown by their UUIDs.
 pub(crate) const NAME_RECORDS_MAX: u64 = 100_000;

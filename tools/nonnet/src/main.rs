@@ -7,6 +7,7 @@
 
 mod arguments;
 mod catalog;
+mod checkpoint;
 mod command;
 mod content;
 mod difference;
@@ -64,6 +65,9 @@ fn run(arguments: Arguments) -> Result<u8> {
     let output = &mut Output::new(common.format);
     let code = match command {
         Command::Apply(options) => runtime.block_on(command::apply::run(&common, &options, output)),
+        Command::Confirm(options) => runtime.block_on(command::checkpoint::confirm(&common, &options, output)),
+        Command::Rollback(options) => runtime.block_on(command::checkpoint::rollback(&common, &options, output)),
+        Command::Checkpoint(options) => runtime.block_on(command::checkpoint::run(&common, &options, output)),
         Command::Diff(options) => runtime.block_on(command::diff::run(&common, &options, output)),
         Command::Query(options) => runtime.block_on(command::query::run(&common, &options, output)),
         Command::Monitor(options) => runtime.block_on(command::monitor::run(&common, &options, output)),

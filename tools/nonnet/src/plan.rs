@@ -7,6 +7,7 @@ use nonnet_schema::{DatabaseSchema, Datum, Uuid};
 use serde_json::{Map, Value, json};
 
 use crate::catalog;
+use crate::checkpoint::CHECKPOINTS;
 use crate::content::Rows;
 use crate::difference::{Action, Change};
 use crate::output::bare_or_quoted;
@@ -46,12 +47,13 @@ pub(crate) enum Refusal {
 }
 
 impl Plan {
-    /// The transaction that makes the changes; a rehearsal cannot be committed.
+    /// The transaction that makes the changes, and the row of a checkpoint before them; a rehearsal cannot be committed.
     pub(crate) fn new(
         changes: &[Change],
         rows: &Rows<'_>,
         schema: &DatabaseSchema,
         comment: &str,
+        checkpoint: Option<&Value>,
         is_rehearsal: bool,
     ) -> Self {
         let mut builder = Builder {
@@ -71,6 +73,9 @@ impl Plan {
             owned: 0,
         };
         builder.push(None, json!({"op": "comment", "comment": comment}));
+        if let Some(checkpoint) = checkpoint {
+            builder.open_checkpoint(checkpoint);
+        }
         for change in changes {
             builder.guard(change);
         }
@@ -159,6 +164,13 @@ impl<'a> Builder<'a> {
         self.plan.transaction.operation(operation);
         let subject = subject.map(|change| format!("{} {}", change.table, bare_or_quoted(&change.key)));
         self.plan.subjects.push(subject);
+    }
+
+    /// Inserts the row of a checkpoint in the place of one of that name that is closed.
+    fn open_checkpoint(&mut self, row: &Value) {
+        let closed = json!([["name", "==", row["name"]], ["state", "!=", "open"]]);
+        self.push(None, json!({"op": "delete", "table": CHECKPOINTS, "where": closed}));
+        self.push(None, json!({"op": "insert", "table": CHECKPOINTS, "row": row}));
     }
 
     /// Makes sure that the row still is what it was when it was read.

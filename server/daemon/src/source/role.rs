@@ -96,6 +96,9 @@ impl State {
             // What is in the kernel stays as it is.
             self.network = None;
         }
+        if databases.contains_key(controller::DATABASE) {
+            self.checkpoints = None;
+        }
         if let Some(exclusion) = self.planned_exclusion() {
             self.replication.exclusion = exclusion;
         }

@@ -82,7 +82,14 @@ pub(crate) fn start(
         // Its rows are those of another host until it becomes active.
         ids.retain(|name, _| files.get(name).is_none_or(|file| !replication.covers(file)));
     }
-    let started = controller::start(arguments, &mut server, &ids, clock, &mut entropy)?;
+    let started = controller::start(
+        arguments,
+        &mut server,
+        &ids,
+        past_reads.path(controller::DATABASE),
+        clock,
+        &mut entropy,
+    )?;
     let (sessions, fresh) = (HashMap::new(), HashMap::new());
     let roster = Roster {
         arguments: arguments.clone(),
@@ -99,6 +106,7 @@ pub(crate) fn start(
         places,
         roster,
         network: started.link,
+        checkpoints: started.checkpoints,
         sessions,
         past_reads,
         relays,

@@ -6,7 +6,7 @@ use nonnet_engine::{Database, Row, Transaction};
 use nonnet_schema::{Atom, Datum, Uuid};
 
 use crate::limits::EVENTS_MAX;
-use crate::report::Event;
+use crate::report::{Event, EventKind};
 use crate::tables::Tables;
 
 super::columns!("events"; seq, time, object, kind, cfg, ms, detail);
@@ -19,6 +19,15 @@ pub(crate) const READ_BY_TARGETS: &[&str] = &[];
 pub struct EventLog {
     rows: VecDeque<Uuid>,
     next: i64,
+}
+
+/// What is written of an event.
+struct Line<'a> {
+    object: &'a str,
+    kind: EventKind,
+    cfg: u64,
+    ms: u64,
+    detail: &'a str,
 }
 
 impl EventLog {
@@ -47,15 +56,6 @@ impl EventLog {
         cfg: u64,
         time_ms: u64,
     ) {
-        let columns = &tables.events;
-        while self.rows.len() >= EVENTS_MAX {
-            if let Some(oldest) = self.rows.pop_front() {
-                transaction.delete(columns.this, oldest);
-            }
-        }
-        let integer = |number: u64| Datum::scalar(i64::try_from(number).unwrap_or(i64::MAX));
-        let text = |text: &str| Datum::scalar(Atom::from(text));
-        let mut fields = transaction.schema().table(columns.this).default_fields();
         let object = event
             .owner
             .as_ref()
@@ -65,14 +65,53 @@ impl EventLog {
             (Some(_), "") => event.object.to_string(),
             (Some(_), detail) => format!("{}: {detail}", event.object),
         };
+        let line = Line {
+            object: &object,
+            kind: event.kind,
+            cfg,
+            ms: event.ms,
+            detail: &detail,
+        };
+        self.write(tables, transaction, line, time_ms);
+    }
+
+    /// Writes that a checkpoint was rolled back by commit `cfg`, at `time_ms` since 1970.
+    pub fn record_rollback(
+        &mut self,
+        tables: &Tables,
+        transaction: &mut Transaction<'_>,
+        (checkpoint, detail): (&str, &str),
+        cfg: u64,
+        time_ms: u64,
+    ) {
+        let line = Line {
+            object: &format!("checkpoints {checkpoint}"),
+            kind: EventKind::RolledBack,
+            cfg,
+            ms: 0,
+            detail,
+        };
+        self.write(tables, transaction, line, time_ms);
+    }
+
+    fn write(&mut self, tables: &Tables, transaction: &mut Transaction<'_>, line: Line<'_>, time_ms: u64) {
+        let columns = &tables.events;
+        while self.rows.len() >= EVENTS_MAX {
+            if let Some(oldest) = self.rows.pop_front() {
+                transaction.delete(columns.this, oldest);
+            }
+        }
+        let integer = |number: u64| Datum::scalar(i64::try_from(number).unwrap_or(i64::MAX));
+        let text = |text: &str| Datum::scalar(Atom::from(text));
+        let mut fields = transaction.schema().table(columns.this).default_fields();
         let values = [
             (columns.seq, Datum::scalar(self.next)),
             (columns.time, integer(time_ms)),
-            (columns.object, text(&object)),
-            (columns.kind, text(event.kind.as_str())),
-            (columns.cfg, integer(cfg)),
-            (columns.ms, integer(event.ms)),
-            (columns.detail, text(&detail)),
+            (columns.object, text(line.object)),
+            (columns.kind, text(line.kind.as_str())),
+            (columns.cfg, integer(line.cfg)),
+            (columns.ms, integer(line.ms)),
+            (columns.detail, text(line.detail)),
         ];
         for (column, datum) in values {
             fields[column.0] = datum;

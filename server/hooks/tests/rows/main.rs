@@ -4,6 +4,7 @@
 
 mod addresses;
 mod bad_input;
+mod checkpoints;
 mod compiled;
 mod containers;
 mod fixture;

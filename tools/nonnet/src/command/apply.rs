@@ -8,14 +8,15 @@ use nonnet_client::TransactError;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use crate::arguments::{Apply, Common};
+use crate::arguments::{Apply, Common, OnError};
 use crate::catalog;
+use crate::checkpoint::Checkpoint;
 use crate::content::Rows;
 use crate::difference::{Action, Change, ColumnChange, compare, to_json};
 use crate::document::source_name;
-use crate::limits::{ATTEMPTS_MAX, PRUNED_CONTAINERS_MAX, STATE_INTERVAL};
+use crate::limits::{APPLY_PATIENCE, ATTEMPTS_MAX, PRUNED_CONTAINERS_MAX, STATE_INTERVAL};
 use crate::live::RowState;
-use crate::output::{Output, printable};
+use crate::output::{NOTHING, Output, bare_or_quoted, printable};
 use crate::plan::{Plan, Refusal};
 use crate::server::Server;
 use crate::state::{State, read_state};
@@ -33,7 +34,11 @@ struct Outcome {
 
 /// Applies the file; 1 where a row failed.
 pub(crate) async fn run(common: &Common, options: &Apply, output: &mut Output) -> Result<u8> {
-    let patience = options.wait.map(patience).transpose()?;
+    let checkpoint = checkpoint_row(options);
+    let patience = match options.wait {
+        Some(seconds) => Some(patience(seconds)?),
+        None => checkpoint.as_ref().map(|_| APPLY_PATIENCE),
+    };
     ensure!(
         patience.is_none() || !options.dry_run,
         "--wait: with --dry-run there is nothing to wait for"
@@ -42,7 +47,10 @@ pub(crate) async fn run(common: &Common, options: &Apply, output: &mut Output) -
     let source = source_name(&options.state.file);
     let server = Server::open(common).await?;
     let state = read_state(&documents, &source, &server.schema, &options.state.plugins)?;
-    let outcome = commit(&server, &state, options, &source).await?;
+    if checkpoint.is_some() {
+        check_free(&server, &options.checkpoint).await?;
+    }
+    let outcome = commit(&server, &state, options, checkpoint.as_ref(), &source).await?;
     // Whether a container has joined its network is known later than the rest.
     let says_later = patience.is_some() && outcome.changes.iter().any(is_in_mesh);
     if !output.is_json() && !says_later {
@@ -56,20 +64,82 @@ pub(crate) async fn run(common: &Common, options: &Apply, output: &mut Output) -
     if !output.is_json() && says_later {
         print_outcome(&outcome, &joined(&server).await?, output)?;
     }
+    let opened = match &checkpoint {
+        Some(_) if !outcome.changes.is_empty() => Checkpoint::find(&server, &options.checkpoint).await?,
+        _ => None,
+    };
+    if let (Some(Err(_)), Some(opened), false) = (&states, &opened, output.is_json()) {
+        print_checkpoint(opened, output)?;
+        output.flush()?;
+    }
     let states = states.transpose()?;
+    let is_rolled_back = opened.as_ref().is_some_and(Checkpoint::is_rolled_back);
     if output.is_json() {
-        output.json(&report(&outcome, states.as_deref()))?;
+        let mut report = report(&outcome, states.as_deref());
+        if let Some(opened) = &opened {
+            report["checkpoint"] = opened.to_json();
+        }
+        output.json(&report)?;
     } else {
-        for state in states.iter().flatten() {
+        // What was taken back tells nothing of what had been wanted.
+        for state in states.iter().flatten().filter(|_| !is_rolled_back) {
             let words = output.coloured(state.colour(), &state.words());
             output.line(&format!("{}: {words}", subject(&state.table, &state.key)))?;
         }
     }
-    Ok(u8::from(states.iter().flatten().any(RowState::is_failed)))
+    if let (Some(opened), false) = (&opened, output.is_json()) {
+        print_checkpoint(opened, output)?;
+    }
+    Ok(u8::from(
+        is_rolled_back || states.iter().flatten().any(RowState::is_failed),
+    ))
+}
+
+/// The row of the checkpoint that is to be opened with the changes.
+fn checkpoint_row(options: &Apply) -> Option<Value> {
+    let is_all_or_nothing = options.on_error == Some(OnError::Rollback);
+    let on_error = options.on_error.map(OnError::as_str);
+    let timeout_s = options.confirm.unwrap_or(0);
+    (timeout_s > 0 || is_all_or_nothing).then(|| super::checkpoint::row(&options.checkpoint, timeout_s, on_error))
+}
+
+/// Whether a checkpoint of that name may be opened.
+async fn check_free(server: &Server, name: &str) -> Result<()> {
+    let found = Checkpoint::find(server, name).await?;
+    ensure!(
+        !found.is_some_and(|found| found.is_open()),
+        "checkpoint {} is open: confirm it, roll it back, or give the new one another name with --checkpoint. Nothing was changed",
+        bare_or_quoted(name)
+    );
+    Ok(())
+}
+
+fn print_checkpoint(checkpoint: &Checkpoint, output: &mut Output) -> std::io::Result<()> {
+    let name = bare_or_quoted(&checkpoint.name);
+    let words = match (checkpoint.is_open(), checkpoint.seconds_left()) {
+        (true, Some(left)) => {
+            format!(
+                "Checkpoint {name}: all of it is rolled back in {left} s unless it is confirmed: nonnet confirm {name}"
+            )
+        }
+        (false, _) if checkpoint.is_rolled_back() => {
+            let reason = checkpoint.error.as_deref().unwrap_or(NOTHING);
+            format!("Checkpoint {name}: all of it was rolled back: {}", printable(reason))
+        }
+        _ => format!("Checkpoint {name}: {}", checkpoint.words()),
+    };
+    let line = output.coloured(checkpoint.colour(), &words);
+    output.line(&line)
 }
 
 /// Brings the rows to what the file wants; tries again where somebody else changed one in between.
-async fn commit(server: &Server, state: &State, options: &Apply, source: &str) -> Result<Outcome> {
+async fn commit(
+    server: &Server,
+    state: &State,
+    options: &Apply,
+    checkpoint: Option<&Value>,
+    source: &str,
+) -> Result<Outcome> {
     let tables: Vec<&str> = state.tables.iter().map(String::as_str).collect();
     let comment = format!("nonnet apply {source}");
     for _ in 0..ATTEMPTS_MAX {
@@ -86,7 +156,7 @@ async fn commit(server: &Server, state: &State, options: &Apply, source: &str) -
         if changes.is_empty() {
             return Ok(outcome);
         }
-        let plan = Plan::new(changes, &rows, &server.schema, &comment, options.dry_run);
+        let plan = Plan::new(changes, &rows, &server.schema, &comment, checkpoint, options.dry_run);
         let refused = match plan.transaction().commit(&server.connection).await {
             Ok(committed) => {
                 outcome.sequence = plan.sequence(&committed.results);

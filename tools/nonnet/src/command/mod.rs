@@ -1,6 +1,7 @@
 //! The commands, one file each: what they are asked, what they print, how they end.
 
 pub(crate) mod apply;
+pub(crate) mod checkpoint;
 pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod import;
