@@ -117,6 +117,7 @@ impl Machine {
                 | Command::Resync { .. }
                 | Command::Finished { .. }
                 | Command::Changed { .. }
+                | Command::Plan { .. }
                 | Command::Converted { .. } => {}
             }
         }

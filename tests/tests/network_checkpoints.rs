@@ -29,6 +29,8 @@ fn host() -> Host {
     }
     let mut operations = bridge_and_network("br0", "n0", &[("10.60.0.0/24", "10.60.0.1")]);
     operations.push(port("p0", "c0"));
+    // Without an MTU in the row the kernel's stays whatever it is.
+    operations.push(update("bridges", "br0", &json!({"mtu": 1500})));
     host.transact(&operations);
     host.converged();
     host
@@ -192,7 +194,7 @@ fn what_is_confirmed_stays_and_can_be_taken_back_later() {
 #[test]
 fn all_or_nothing_takes_everything_back_when_one_row_is_in_conflict() {
     let mut host = host();
-    host.sh("ip link add taken type dummy");
+    host.sh("ip link add taken type bridge");
     let before = wanted(&mut host);
     let operations = [
         checkpoint("all", 0, "rollback"),
@@ -217,13 +219,10 @@ fn all_or_nothing_takes_everything_back_when_one_row_is_in_conflict() {
     until_closed(&mut host, "all", "confirmed");
     assert!(host.pings("c1", "10.60.0.1"));
     // A row that fails later is another matter.
-    host.transact(&[another_port_of(&mut host, "taken", "c2")]);
+    let taken = another_port(&mut host, "taken", "c2");
+    host.transact(&[taken]);
     host.until_state("ports", "taken", "conflict");
     assert_eq!(host.row("checkpoints", "all")["state"], "confirmed");
-}
-
-fn another_port_of(host: &mut Host, name: &str, netns: &str) -> Value {
-    another_port(host, name, netns)
 }
 
 #[test]
@@ -360,7 +359,7 @@ fn the_command_line_applies_confirms_and_rolls_back() {
     assert_eq!(host.row("bridges", "br0")["mtu"], 1300);
 
     // All or nothing, with a row that cannot come true.
-    host.sh("ip link add p9 type dummy");
+    host.sh("ip link add p9 type bridge");
     let state = json!({"version": 1, "plugins": {"bridges": [{"name": "br0", "mtu": 1280}],
         "ports": [{"name": "p9", "netns": "c2", "network": "n0"}]}});
     write(&host, &state);
@@ -385,4 +384,66 @@ fn the_command_line_applies_confirms_and_rolls_back() {
     host.converged();
     assert!(host.pings("c0", "10.60.0.1") && host.pings("c1", "10.60.0.1"));
     assert!(says(&host, "verify", 0).contains("chain sound"));
+}
+
+#[test]
+fn a_plan_tells_what_would_be_done_and_does_nothing() {
+    let mut host = host();
+    let (next, _, _) = host.progress();
+    assert!(says(&host, "plan", 0).contains("Nothing to do"));
+    assert_eq!(says(&host, "diff --live", 0), "");
+    let state = json!({"version": 1, "plugins": {"bridges": [{"name": "br0", "mtu": 1400}], "ports": [
+        {"name": "p1", "netns": "c1", "network": "n0"}, {"name": "p2", "netns": "nowhere", "network": "n0"}]}});
+    std::fs::write(host.netns.directory().join("state.json"), state.to_string()).unwrap();
+    let said = says(&host, "plan state.json", 1);
+    for words in [
+        "+ ports p1",
+        "add link p1 type veth",
+        "add address 10.60.0.",
+        "mtu 1400",
+        "nowhere",
+    ] {
+        assert!(said.contains(words), "no {words:?} in {said}");
+    }
+    let json: Value = serde_json::from_str(&says(&host, "plan state.json --format json", 1)).unwrap();
+    let steps = json["steps"].as_array().unwrap();
+    assert!(steps.iter().any(|step| step["row"] == "ports p1"), "{json}");
+    assert!(
+        json["held"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|held| held["state"] == "waiting"),
+        "{json}"
+    );
+    std::fs::write(
+        host.netns.directory().join("bad.json"),
+        state.to_string().replace("1400", "9"),
+    )
+    .unwrap();
+    says(&host, "plan bad.json", 2);
+    // Nothing was committed, and nothing done.
+    assert_eq!(host.progress().0, next);
+    assert!(host.link("p1").is_none() && host.find("ports", "p1").is_none());
+    // Rows that name the same namespace afterwards come true.
+    says(&host, "apply state.json", 0);
+    host.until_state("ports", "p1", "converged");
+    assert!(host.pings("c1", "10.60.0.1"));
+}
+
+#[test]
+fn what_somebody_broke_is_told_by_diff_live() {
+    let mut host = host();
+    host.stop();
+    host.arguments(&["--heal", "report"]);
+    host.run();
+    host.converged();
+    host.sh("ip link del p0");
+    host.until_state("ports", "p0", "drifted");
+    let said = says(&host, "diff --live", 1);
+    assert!(
+        said.contains("! p0 (ports p0)") && said.contains("add link p0 type veth"),
+        "{said}"
+    );
+    assert_eq!(said.lines().filter(|line| line.starts_with('!')).count(), 1, "{said}");
 }

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use crate::network::NetworkLink;
 
 /// How often the log is looked at for a record that is still on its way to it.
-const RECORD_LOOKS_MAX: u32 = 500;
+const RECORD_LOOKS_MAX: u32 = 100;
 
 /// How long to wait in between.
 const RECORD_LOOK_DELAY: Duration = Duration::from_millis(20);

@@ -110,7 +110,7 @@ pub(crate) fn start(
         seed: entropy.uuid().as_u64_pair().0,
     };
     let database = server.database(DATABASE).context("the database is served")?;
-    let (link, changes, reports) = NetworkLink::new(database, tables.clone());
+    let (link, other_end) = NetworkLink::new(database, tables.clone());
     started.link = Some(link);
     started.keep_checkpoints(server, &tables, file, clock);
     let database = server.database(DATABASE).context("the database is served")?;
@@ -123,8 +123,10 @@ pub(crate) fn start(
     Reconciling {
         kernel,
         inputs,
-        changes,
-        reports,
+        changes: other_end.changes,
+        reports: other_end.reports,
+        plans: other_end.plans,
+        pending_plans: Vec::new(),
         compiler,
         reconciler,
         clock,

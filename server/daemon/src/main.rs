@@ -15,6 +15,7 @@ mod logging;
 mod network;
 mod past;
 mod pid_file;
+mod plan;
 mod program;
 mod reconcile;
 mod remotes;

@@ -11,8 +11,10 @@ use nonnet_engine::{ChangeSet, Database, Transaction};
 use nonnet_hooks::tables::Tables;
 use nonnet_hooks::tables::events::EventLog;
 use nonnet_sessions::Now;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, mpsc};
 
+use crate::plan::PlanRequest;
 use crate::report::Reports;
 
 /// Reports on their way to the state thread; beyond, the kernel's side merges them.
@@ -25,6 +27,14 @@ pub(crate) struct NetworkLink {
     events: EventLog,
     changes: Changes,
     reports: mpsc::Receiver<Reports>,
+    plans: UnboundedSender<PlanRequest>,
+}
+
+/// The kernel side's end.
+pub(crate) struct OtherEnd {
+    pub(crate) changes: Changes,
+    pub(crate) reports: mpsc::Sender<Reports>,
+    pub(crate) plans: UnboundedReceiver<PlanRequest>,
 }
 
 /// What has changed since the kernel's side last looked.
@@ -46,9 +56,10 @@ pub(crate) struct Pending {
 
 impl NetworkLink {
     /// A link for a database, with the other side's ends.
-    pub(crate) fn new(database: &Database, tables: Tables) -> (Self, Changes, mpsc::Sender<Reports>) {
+    pub(crate) fn new(database: &Database, tables: Tables) -> (Self, OtherEnd) {
         let (sender, reports) = mpsc::channel(REPORTS_QUEUED_MAX);
         let changes = Changes::default();
+        let (plans, asked) = mpsc::unbounded_channel();
         let (name, events) = (database.schema().name.clone(), EventLog::new(&tables, database));
         (
             Self {
@@ -57,9 +68,13 @@ impl NetworkLink {
                 events,
                 changes: changes.clone(),
                 reports,
+                plans,
             },
-            changes,
-            sender,
+            OtherEnd {
+                changes,
+                reports: sender,
+                plans: asked,
+            },
         )
     }
 
@@ -123,6 +138,11 @@ impl NetworkLink {
         self.changes.0.news.notify_one();
     }
 
+    /// Asks what would be done if rows changed; false where the kernel's side has ended.
+    pub(crate) fn plan(&self, request: PlanRequest) -> bool {
+        self.plans.send(request).is_ok()
+    }
+
     /// The next reports; None when the kernel's side has ended.
     pub(crate) async fn next_reports(&mut self) -> Option<Reports> {
         self.reports.recv().await
@@ -130,11 +150,15 @@ impl NetworkLink {
 }
 
 impl Changes {
+    /// Takes all changes that there are now.
+    pub(crate) fn take_now(&self) -> Option<Pending> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Waits for changes and takes all of them.
     pub(crate) async fn take(&self) -> Pending {
         loop {
-            let pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match pending {
+            match self.take_now() {
                 Some(pending) => return pending,
                 None => self.0.news.notified().await,
             }

@@ -10,7 +10,8 @@ use nonnet_kernel::{Command, Inputs, Kernel};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::network::Changes;
+use crate::network::{Changes, Pending};
+use crate::plan::{PendingPlan, PlanRequest};
 use crate::report::Reports;
 
 /// The kernel's side of the network link.
@@ -19,6 +20,9 @@ pub(crate) struct Reconciling {
     pub(crate) inputs: Inputs,
     pub(crate) changes: Changes,
     pub(crate) reports: mpsc::Sender<Reports>,
+    pub(crate) plans: mpsc::UnboundedReceiver<PlanRequest>,
+    /// Plans that wait for namespaces.
+    pub(crate) pending_plans: Vec<PendingPlan>,
     pub(crate) compiler: Compiler,
     pub(crate) reconciler: Reconciler,
     pub(crate) clock: Clock,
@@ -44,7 +48,9 @@ impl Reconciling {
         self.handle(start, &mut unsent);
         loop {
             let now_ms = self.clock.now().monotonic_ms;
-            let until_due = Duration::from_millis(self.reconciler.deadline_ms().saturating_sub(now_ms));
+            let plans_due = self.pending_plans.iter().map(PendingPlan::due_ms);
+            let due_ms = plans_due.chain([self.reconciler.deadline_ms()]).min().unwrap_or(now_ms);
+            let until_due = Duration::from_millis(due_ms.saturating_sub(now_ms));
             let input = tokio::select! {
                 // What is known goes out before more is learnt.
                 biased;
@@ -55,9 +61,10 @@ impl Reconciling {
                     permit.send(std::mem::take(&mut unsent));
                     continue;
                 }
-                pending = self.changes.take() => {
-                    let changes = self.compiler.compile(&pending.rows, &pending.changes);
-                    Input::Wanted { cfg: pending.sequence, changes }
+                pending = self.changes.take() => self.wanted(&pending),
+                Some(request) = self.plans.recv() => {
+                    self.plan(request, &mut unsent);
+                    continue;
                 }
                 input = self.inputs.recv() => match input {
                     Some(input) => input,
@@ -67,7 +74,53 @@ impl Reconciling {
                 // The database is not served any more.
                 () = reports.closed() => return,
             };
+            if let Input::Resolved { netns, resolution } = &input {
+                self.pending_plans
+                    .iter_mut()
+                    .for_each(|plan| plan.resolved(netns, resolution));
+            }
             self.handle(input, &mut unsent);
+            self.answer_plans(&mut unsent);
+        }
+    }
+
+    /// What rows want that have changed.
+    fn wanted(&mut self, pending: &Pending) -> Input {
+        let changes = self.compiler.compile(&pending.rows, &pending.changes);
+        Input::Wanted {
+            cfg: pending.sequence,
+            changes,
+        }
+    }
+
+    /// Begins to work a plan out: namespaces that nobody has looked for are looked for first.
+    fn plan(&mut self, request: PlanRequest, unsent: &mut Reports) {
+        // What would change builds on what has changed.
+        if let Some(pending) = self.changes.take_now() {
+            let wanted = self.wanted(&pending);
+            self.handle(wanted, unsent);
+        }
+        let desired = self.compiler.clone().compile(&request.rows, &request.changes);
+        let plan = PendingPlan::new(request, desired, &self.reconciler, self.clock.now().monotonic_ms);
+        for netns in plan.looked_for() {
+            self.kernel.send(Command::Watch(netns.clone()));
+        }
+        self.pending_plans.push(plan);
+        self.answer_plans(unsent);
+    }
+
+    fn answer_plans(&mut self, unsent: &mut Reports) {
+        let now_ms = self.clock.now().monotonic_ms;
+        let ready = |plan: &mut PendingPlan| plan.is_ready(now_ms);
+        for plan in self.pending_plans.extract_if(.., ready).collect::<Vec<_>>() {
+            unsent.add_plan(plan.answer(&self.reconciler));
+            for netns in plan.looked_for() {
+                self.kernel.send(Command::Unwatch(netns.clone()));
+                if self.reconciler.wants_in(netns) {
+                    // A row has come that names it: whoever watches it is told where it is.
+                    self.kernel.send(Command::Watch(netns.clone()));
+                }
+            }
         }
     }
 

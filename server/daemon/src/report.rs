@@ -10,6 +10,7 @@ use nonnet_hooks::report::{Event, Report};
 use nonnet_hooks::status::{progress_columns, report_columns};
 use nonnet_hooks::tables::Tables;
 use nonnet_hooks::tables::events::EventLog;
+use serde_json::Value;
 
 /// News of rows, the newest of each; never more than there are rows.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Reports {
     /// `cur_cfg` and `failed` of the host row.
     progress: Option<(u64, usize)>,
     events: VecDeque<Event>,
+    /// Plans that were asked for, by number.
+    plans: Vec<(u64, Value)>,
 }
 
 impl Reports {
@@ -38,9 +41,19 @@ impl Reports {
         }
     }
 
+    /// Adds a plan that was asked for.
+    pub(crate) fn add_plan(&mut self, plan: (u64, Value)) {
+        self.plans.push(plan);
+    }
+
+    /// Takes out the plans that were asked for.
+    pub(crate) fn take_plans(&mut self) -> Vec<(u64, Value)> {
+        std::mem::take(&mut self.plans)
+    }
+
     /// True where there is nothing to tell.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.progress.is_none() && self.events.is_empty()
+        self.rows.is_empty() && self.progress.is_none() && self.events.is_empty() && self.plans.is_empty()
     }
 
     /// What became of rows.

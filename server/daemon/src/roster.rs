@@ -271,6 +271,8 @@ impl State {
             return;
         }
         let mut entropy = Entropy::new(seed);
+        // The log may be asked what rows were.
+        self.append_fresh();
         match controller::start(
             &self.roster.arguments,
             &mut self.server,

@@ -20,6 +20,7 @@ use crate::checkpoints::{CheckpointKeeper, Learnt};
 use crate::clock::Clock;
 use crate::network::NetworkLink;
 use crate::past::PastReads;
+use crate::plan::PlanRequest;
 use crate::remotes::Followed;
 use crate::report::Reports;
 use crate::roster::{Roster, StateOrder};
@@ -202,6 +203,12 @@ impl State {
                         fresh.durable |= durable;
                     }
                 }
+                Command::Plan {
+                    database,
+                    number,
+                    changes,
+                    rows,
+                } => self.plan(&database, PlanRequest { number, changes, rows }),
                 Command::ReadSince { database, id } => self.past_reads.start(database, id),
                 Command::Converted { database } => self.converted(&database),
                 Command::Forward {
@@ -221,6 +228,16 @@ impl State {
         for session in congested {
             // Only marks the session: no command follows.
             self.server.handle(Event::Congested { session }, self.clock.now());
+        }
+    }
+
+    /// Has the kernel's side work a plan out; where there is none, nobody can tell.
+    fn plan(&mut self, database: &str, request: PlanRequest) {
+        let number = request.number;
+        let network = self.network.as_ref().filter(|network| network.follows(database));
+        if !network.is_some_and(|network| network.plan(request)) {
+            let plan = serde_json::Value::Null;
+            self.handle(Event::Planned { number, plan });
         }
     }
 
@@ -295,7 +312,13 @@ impl State {
     }
 
     /// Puts what the kernel's side reports into the rows.
-    fn report(&mut self, reports: Reports) {
+    fn report(&mut self, mut reports: Reports) {
+        for (number, plan) in reports.take_plans() {
+            self.handle(Event::Planned { number, plan });
+        }
+        if reports.is_empty() {
+            return;
+        }
         let Some(network) = &mut self.network else {
             return;
         };

@@ -15,7 +15,7 @@ use crate::limits::ROLLBACK_RETRY_MS;
 use crate::object::Owner;
 use crate::report::{Report, State};
 use crate::tables::checkpoints::{CheckpointState, Columns, base, is_all_or_nothing, is_set, timeout_s};
-use crate::tables::{Tables, text};
+use crate::tables::{Tables, row_words, text};
 
 /// The checkpoints that are open, or to be rolled back.
 #[derive(Debug)]
@@ -35,8 +35,10 @@ pub struct Checkpoints {
 pub enum Before {
     /// These.
     Known(Box<Database>),
-    /// The log has not told yet.
+    /// The log has not been asked.
     Unknown,
+    /// The log is being read.
+    Awaited,
     /// They cannot be had any more, for this reason.
     Lost(EcoString),
 }
@@ -47,7 +49,6 @@ struct Kept {
     name: EcoString,
     base: u64,
     before: Before,
-    is_reading: bool,
     /// On the monotonic clock; negative for a time before it began.
     opened_ms: i64,
     timeout_s: Option<u64>,
@@ -242,8 +243,8 @@ impl Checkpoints {
                         reason: kept.why(),
                     });
                 }
-                Before::Unknown if !kept.is_reading => return Some(Step::Read { checkpoint, base }),
-                Before::Unknown | Before::Lost(_) => {}
+                Before::Unknown => return Some(Step::Read { checkpoint, base }),
+                Before::Awaited | Before::Lost(_) => {}
             }
         }
         let settled = self.kept.iter().find(|(_, kept)| {
@@ -256,14 +257,13 @@ impl Checkpoints {
     /// Notes that the log is being read for a checkpoint.
     pub fn reading(&mut self, checkpoint: Uuid) {
         if let Some(kept) = self.kept.get_mut(&checkpoint) {
-            kept.is_reading = true;
+            kept.before = Before::Awaited;
         }
     }
 
     /// Takes in what the log told of the rows before a checkpoint.
     pub fn learn(&mut self, checkpoint: Uuid, before: Before) {
         if let Some(kept) = self.kept.get_mut(&checkpoint) {
-            kept.is_reading = false;
             kept.is_told &= !matches!(before, Before::Lost(_));
             kept.before = before;
         }
@@ -356,7 +356,6 @@ impl Kept {
             name: text(row, columns.name).into(),
             base: base(columns, row).unwrap_or(0),
             before,
-            is_reading: false,
             opened_ms,
             timeout_s: timeout_s(columns, row),
             is_all_or_nothing: is_all_or_nothing(columns, row),
@@ -378,7 +377,7 @@ impl Kept {
 
     /// When it is to be rolled back.
     fn due_ms(&self) -> Option<u64> {
-        if self.closed.is_some() || self.is_reading || matches!(self.before, Before::Lost(_)) {
+        if self.closed.is_some() || matches!(self.before, Before::Awaited | Before::Lost(_)) {
             return None;
         }
         let due = match (&self.reason, self.deadline_ms()) {
@@ -464,20 +463,6 @@ fn persistent_columns(
 
 fn differs(table: &TableSchema, before: &Row, now: &Row) -> bool {
     persistent_columns(table).any(|(column, _)| before.get(column) != now.get(column))
-}
-
-/// `ports vi100`.
-fn row_words(owner: &Owner, rows: &Database) -> EcoString {
-    let name = rows.table_named(&owner.table).and_then(|(table, content)| {
-        let schema = rows.schema().table(table);
-        let column = ["name", "id"].iter().find_map(|name| schema.column_index(name))?;
-        let row = content.row(Uuid::from_u128(owner.uuid))?;
-        row.get(column).as_str().map(EcoString::from)
-    });
-    match name {
-        Some(name) => eco_format!("{} {name}", owner.table),
-        None => eco_format!("{owner}"),
-    }
 }
 
 fn to_signed(ms: u64) -> i64 {

@@ -9,6 +9,7 @@
 
 mod input;
 mod judge;
+mod preview;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ecow::{EcoString, eco_format};
 
 pub use self::input::{Desired, Heal, Input, Options, Output};
+pub use self::preview::{Held, Preview};
 use crate::diff;
 use crate::limits::RESYNC_MS;
 use crate::mirror::{Change, Mirror, NamespaceId, Observation, Touched};
@@ -179,11 +181,9 @@ impl Reconciler {
             .map_or(self.resync_ms, |(due, _)| self.resync_ms.min(*due))
     }
 
-    /// What would be done for these rows' objects if they were applied now, for a dry run against the kernel.
+    /// What would be done now for all rows.
     pub fn preview(&self) -> Plan {
-        let mut keys: BTreeSet<ObjectKey> = self.want.keys().cloned().collect();
-        keys.extend(diff::collectable(&self.want, &self.have));
-        diff::plan(&self.want, &self.have, &keys).plan
+        self.preview_of(&[], &BTreeMap::new()).plan
     }
 
     /// What the kernel is known to have.

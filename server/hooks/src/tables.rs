@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ecow::EcoString;
+use ecow::{EcoString, eco_format};
 use nonnet_engine::{Database, Row, Transaction};
 use nonnet_schema::{Atom, ColumnIndex, DatabaseSchema, Datum, TableIndex, Uuid};
 
@@ -162,6 +162,17 @@ pub fn owner(table: &str, uuid: Uuid) -> Owner {
         table: table.into(),
         uuid: uuid.as_u128(),
     }
+}
+
+/// What people call a row: `ports vi100`.
+pub fn row_words(owner: &Owner, rows: &Database) -> EcoString {
+    let name = rows.table_named(&owner.table).and_then(|(table, content)| {
+        let schema = rows.schema().table(table);
+        let column = ["name", "id"].iter().find_map(|name| schema.column_index(name))?;
+        let row = content.row(Uuid::from_u128(owner.uuid))?;
+        row.get(column).as_str().map(EcoString::from)
+    });
+    name.map_or_else(|| eco_format!("{owner}"), |name| eco_format!("{} {name}", owner.table))
 }
 
 /// The text of a string column; empty where an optional one is absent.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ecow::EcoString;
 use nonnet_chain::Record;
-use nonnet_engine::ChangeSet;
+use nonnet_engine::{ChangeSet, Database};
 use nonnet_schema::{DatabaseSchema, RowUpdate, Uuid};
 use serde_json::Value;
 
@@ -84,6 +84,13 @@ pub enum Event {
         /// What has changed since; None where the log does not tell.
         logged: Option<Logged>,
     },
+    /// The answer to [`Command::Plan`].
+    Planned {
+        /// Which.
+        number: u64,
+        /// The plan; null where nobody can tell.
+        plan: Value,
+    },
     /// Something happened at the source of a relayed database.
     Source {
         /// The database.
@@ -154,6 +161,17 @@ pub enum Command {
         database: EcoString,
         /// What does not fit.
         reason: String,
+    },
+    /// Work out what would be done if rows changed, then say [`Event::Planned`].
+    Plan {
+        /// The database.
+        database: EcoString,
+        /// Names the plan; none is given twice.
+        number: u64,
+        /// What would change.
+        changes: Arc<ChangeSet>,
+        /// All rows as they would be.
+        rows: Box<Database>,
     },
     /// Rows changed: what depends on them follows.
     Changed {

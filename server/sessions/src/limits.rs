@@ -71,3 +71,6 @@ pub const FORWARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a relay that has lost its source says that it is connected, in milliseconds: a source that restarts is no reason for clients
 /// to go elsewhere (ovsdb-server's figure).
 pub const RELAY_GRACE_MS: u64 = 30_000;
+
+/// Plans that are worked out at the same time; each holds the rows as they would be.
+pub const PLANS_MAX: usize = 16;

@@ -5,6 +5,7 @@ mod convert;
 mod forward;
 mod lock;
 mod monitor;
+mod plan;
 mod transact;
 mod update;
 
@@ -22,6 +23,7 @@ use crate::server::Server;
 use crate::session::{Matter, Session};
 
 pub(crate) use monitor::Awaiting;
+pub(crate) use plan::Planned;
 
 /// What a lock method is answered with on a read-only session (ovsdb-server's words).
 const LOCKS_READ_ONLY: &str = "lock and unlock methods not allowed, DB server is read only.";
@@ -52,6 +54,7 @@ impl Server {
         };
         let answer = match method {
             "transact" => return self.transact_request(session, params, id, now),
+            "nonnet_plan" => return self.plan_request(session, params, &id),
             "monitor" => return self.monitor(call, Notation::Update),
             "monitor_cond" | "monitor_cond_since" if !self.has_monitor_cond => Err(UNKNOWN_METHOD),
             "monitor_cond" => return self.monitor(call, Notation::Update2),

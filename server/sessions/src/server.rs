@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::catalog::{self, CATALOG, StartError};
 use crate::command::{Command, Event, Outgoing};
 use crate::lock::{Locks, Notice};
-use crate::method::Awaiting;
+use crate::method::{Awaiting, Planned};
 use crate::monitor::Monitor;
 use crate::now::Now;
 use crate::peer::{Peer, SessionId};
@@ -36,6 +36,10 @@ pub struct Server {
     pub(crate) log_reads: BTreeMap<(EcoString, Uuid), Vec<Awaiting>>,
     /// The number of the next monitor that does.
     pub(crate) next_await: u64,
+    /// Plans that are being worked out, by number.
+    pub(crate) plans: BTreeMap<u64, Planned>,
+    /// The number of the next plan.
+    pub(crate) next_plan: u64,
     /// False where `monitor_cond` and `monitor_cond_since` are as unknown as they were before Open vSwitch 2.6.
     pub(crate) has_monitor_cond: bool,
     pub(crate) commands: Vec<Command>,
@@ -60,6 +64,8 @@ impl Server {
             owing: BTreeSet::new(),
             log_reads: BTreeMap::new(),
             next_await: 0,
+            plans: BTreeMap::new(),
+            next_plan: 0,
             has_monitor_cond: true,
             commands: Vec::new(),
         })
@@ -140,6 +146,7 @@ impl Server {
                 reason,
             } => self.unstored(&database, sequence, &reason, now),
             Event::Since { database, id, logged } => self.log_read(database, id, logged.as_ref()),
+            Event::Planned { number, plan } => self.planned(number, &plan),
             Event::Source { database, news } => self.source(&database, news, now),
             Event::Tick => {
                 self.end_grace(now);
@@ -282,6 +289,7 @@ impl Server {
 
     fn closed(&mut self, id: SessionId) {
         self.drop_parked(id);
+        self.drop_plans(id);
         self.owing.remove(&id);
         if let Some(session) = self.sessions.remove(&id) {
             for monitor in &session.monitors {

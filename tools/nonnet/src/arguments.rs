@@ -71,6 +71,9 @@ pub(crate) enum Command {
     /// Show what `apply` would change. Exit code: 0 nothing, 1 changes, 2 an error.
     #[command(after_help = DIFF_HELP)]
     Diff(Diff),
+    /// Show what the server would do in the kernel, now or if a file were applied. Exit code: 0 nothing, 1 something, 2 an error.
+    #[command(after_help = PLAN_HELP)]
+    Plan(Plan),
     /// Show the rows of a table, or of all.
     #[command(after_help = QUERY_HELP)]
     Query(Query),
@@ -241,7 +244,17 @@ and with ! for one that is in the database as the file says, but not (yet) in th
 
 Examples:
   nonnet diff state.json && echo nothing to do
-  nonnet diff state.json --live --format json";
+  nonnet diff state.json --live --format json
+  nonnet diff --live                    whether the kernel is as all rows say";
+
+const PLAN_HELP: &str = "\
+Nothing is done and nothing is committed: the server works the file's rows out as if they were, addresses included.
+Lines begin with + ~ - for rows as of `nonnet diff`, and with ! for what would be done to an object in the kernel, or what would have to wait.
+
+Examples:
+  nonnet plan
+  nonnet plan state.json
+  nonnet plan state.json --format json | jq -r '.steps[].operation'";
 
 const QUERY_HELP: &str = "\
 Conditions: COLUMN=VALUE and COLUMN!=VALUE; of a set, whether it has the value; of a map, COLUMN:KEY=VALUE.
@@ -397,11 +410,35 @@ pub(crate) enum CheckpointCommand {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Diff {
-    #[command(flatten)]
-    pub(crate) state: StateFile,
+pub(crate) struct Plan {
+    /// The state file; - for standard input. Without it, what differs now.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 
-    /// Also show rows of the file that are in the database but not realised in the kernel.
+    /// Only this plugin of the file; may be given many times.
+    #[arg(long = "plugin", short = 'p', value_name = "NAME", requires = "file")]
+    pub(crate) plugins: Vec<String>,
+
+    /// Also delete rows that are not in the file, of the tables that are.
+    #[arg(long, requires = "file")]
+    pub(crate) prune: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The state file; - for standard input. With --live it may be left out.
+    #[arg(value_name = "FILE", required_unless_present = "live")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Only this plugin of the file; may be given many times.
+    #[arg(long = "plugin", short = 'p', value_name = "NAME", requires = "file")]
+    pub(crate) plugins: Vec<String>,
+
+    /// Also delete rows that are not in the file, of the tables that are.
+    #[arg(long, requires = "file")]
+    pub(crate) prune: bool,
+
+    /// Also show what differs in the kernel: rows of the file that are not realised; without a file, whatever the server would do.
     #[arg(long)]
     pub(crate) live: bool,
 }

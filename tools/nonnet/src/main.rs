@@ -2,8 +2,8 @@
 //!
 //! Called as `ovsdb-tool` it is that program instead.
 //!
-//! Results go to standard output, everything else to standard error. Exit codes: 0 it worked, 1 it did not; `diff` and `verify` have
-//! their own (see their help), and arguments that are not understood give 2.
+//! Results go to standard output, everything else to standard error. Exit codes: 0 it worked, 1 it did not; `diff`, `plan` and `verify`
+//! have their own (see their help), and arguments that are not understood give 2.
 
 mod arguments;
 mod catalog;
@@ -42,7 +42,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // What these two say of errors must differ from what they say of changes and faults.
     let code_on_error = match arguments.command {
-        Command::Diff(_) | Command::Verify(_) | Command::Schema(Schema::Check { .. } | Schema::Diff { .. }) => 2,
+        Command::Diff(_)
+        | Command::Plan(_)
+        | Command::Verify(_)
+        | Command::Schema(Schema::Check { .. } | Schema::Diff { .. }) => 2,
         _ => 1,
     };
     match run(arguments) {
@@ -69,6 +72,7 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Rollback(options) => runtime.block_on(command::checkpoint::rollback(&common, &options, output)),
         Command::Checkpoint(options) => runtime.block_on(command::checkpoint::run(&common, &options, output)),
         Command::Diff(options) => runtime.block_on(command::diff::run(&common, &options, output)),
+        Command::Plan(options) => runtime.block_on(command::plan::run(&common, &options, output)),
         Command::Query(options) => runtime.block_on(command::query::run(&common, &options, output)),
         Command::Monitor(options) => runtime.block_on(command::monitor::run(&common, &options, output)),
         Command::Transact(options) => runtime.block_on(command::transact::run(&common, &options, output)),

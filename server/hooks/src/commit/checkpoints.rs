@@ -33,7 +33,7 @@ pub(super) fn settle(tables: &Tables, transaction: &mut Transaction<'_>, sequenc
         }
     }
     let is_open = |row: &Row| CheckpointState::of(columns, row) == Some(CheckpointState::Open);
-    let opened = changes.iter().filter_map(|change| change.new.as_deref()).last();
+    let opened = changes.iter().filter_map(|change| change.new.as_deref()).next_back();
     let open = transaction.rows(columns.this).filter(|row| is_open(row)).count();
     match opened {
         Some(row) if open > CHECKPOINTS_OPEN_MAX => {
@@ -42,17 +42,6 @@ pub(super) fn settle(tables: &Tables, transaction: &mut Transaction<'_>, sequenc
         }
         _ => Ok(()),
     }
-}
-
-/// Whether a checkpoint is open in this transaction that will be rolled back unless somebody confirms it.
-///
-/// For what may cut its author off: it is done under such a checkpoint only.
-pub(crate) fn is_any_open(tables: &Tables, transaction: &Transaction<'_>) -> bool {
-    let columns = &tables.checkpoints;
-    let is_awaited = |row: &Row| {
-        CheckpointState::of(columns, row) == Some(CheckpointState::Open) && timeout_s(columns, row).is_some()
-    };
-    transaction.rows(columns.this).any(|row| is_awaited(row))
 }
 
 fn begin(columns: &Columns, transaction: &mut Transaction<'_>, row: &Row, sequence: u64) -> Result<(), Fault> {

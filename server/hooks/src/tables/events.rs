@@ -72,7 +72,7 @@ impl EventLog {
             ms: event.ms,
             detail: &detail,
         };
-        self.write(tables, transaction, line, time_ms);
+        self.write(tables, transaction, &line, time_ms);
     }
 
     /// Writes that a checkpoint was rolled back by commit `cfg`, at `time_ms` since 1970.
@@ -91,10 +91,10 @@ impl EventLog {
             ms: 0,
             detail,
         };
-        self.write(tables, transaction, line, time_ms);
+        self.write(tables, transaction, &line, time_ms);
     }
 
-    fn write(&mut self, tables: &Tables, transaction: &mut Transaction<'_>, line: Line<'_>, time_ms: u64) {
+    fn write(&mut self, tables: &Tables, transaction: &mut Transaction<'_>, line: &Line<'_>, time_ms: u64) {
         let columns = &tables.events;
         while self.rows.len() >= EVENTS_MAX {
             if let Some(oldest) = self.rows.pop_front() {

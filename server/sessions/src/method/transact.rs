@@ -45,7 +45,7 @@ impl Server {
         }
     }
 
-    fn transact_params(
+    pub(super) fn transact_params(
         &self,
         session: SessionId,
         mut params: Vec<Value>,

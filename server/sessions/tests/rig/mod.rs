@@ -80,7 +80,7 @@ impl Rig {
                 }
                 Command::Withdraw { number, .. } => self.withdrawn.push(number),
                 Command::Resync { reason, .. } => self.resyncs.push(reason),
-                Command::Changed { .. } | Command::Converted { .. } => {}
+                Command::Changed { .. } | Command::Converted { .. } | Command::Plan { .. } => {}
             }
         }
         sent

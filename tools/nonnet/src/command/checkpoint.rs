@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nonnet_client::{OperationResult, TransactError, Transaction};
 use serde_json::{Value, json};
 
-use crate::arguments::{CheckpointCommand, Common, Confirm, Rollback};
+use crate::arguments::{CheckpointCommand, Common, Confirm, OnError, Rollback};
 use crate::checkpoint::{CHECKPOINTS, Checkpoint};
 use crate::limits::{ROLLBACK_PATIENCE, STATE_INTERVAL};
 use crate::output::{NOTHING, Output, bare_or_quoted};
@@ -97,7 +97,7 @@ pub(crate) async fn run(common: &Common, command: &CheckpointCommand, output: &m
             confirm,
             on_error,
         } => {
-            let row = row(name, confirm.unwrap_or(0), on_error.map(|on_error| on_error.as_str()));
+            let row = row(name, confirm.unwrap_or(0), on_error.map(OnError::as_str));
             let insert = json!({"op": "insert", "table": CHECKPOINTS, "row": row});
             write(
                 &server,
@@ -192,7 +192,7 @@ async fn mark(server: &Server, sequence: u64) -> Result<Checkpoint> {
     let found = Checkpoint::find(server, &name).await?;
     let mut found = found.with_context(|| format!("checkpoint {name} was deleted meanwhile"))?;
     // It may have been rolled back by now, as it should be.
-    found.state = "confirmed".to_owned();
+    "confirmed".clone_into(&mut found.state);
     Ok(found)
 }
 

@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::arguments::{Common, Diff};
+use crate::command::plan::KernelPlan;
 use crate::content::Rows;
 use crate::difference::{Action, Change, compare, line, to_json};
 use crate::document::source_name;
@@ -17,17 +18,15 @@ const DIFFERENT: u8 = 1;
 
 /// Prints the differences; 0 without any, 1 with some.
 pub(crate) async fn run(common: &Common, options: &Diff, output: &mut Output) -> Result<u8> {
-    let documents = super::documents(&options.state.file)?;
+    let Some(file) = &options.file else {
+        return run_live(common, output).await;
+    };
+    let documents = super::documents(file)?;
     let server = Server::open(common).await?;
-    let state = read_state(
-        &documents,
-        &source_name(&options.state.file),
-        &server.schema,
-        &options.state.plugins,
-    )?;
+    let state = read_state(&documents, &source_name(file), &server.schema, &options.plugins)?;
     let tables: Vec<&str> = state.tables.iter().map(String::as_str).collect();
     let rows = Rows::read(&server.connection, &server.schema, &tables).await?;
-    let changes = compare(&state, &rows, &server.schema, options.state.prune)?;
+    let changes = compare(&state, &rows, &server.schema, options.prune)?;
     let wanted = state.rows.iter().filter(|_| options.live);
     let unrealised: Vec<RowState> = wanted
         .filter_map(|row| RowState::of(&row.table, &row.key, &rows, &server.schema))
@@ -52,6 +51,18 @@ pub(crate) async fn run(common: &Common, options: &Diff, output: &mut Output) ->
     } else {
         DIFFERENT
     })
+}
+
+/// Prints what the server would do in the kernel; 0 where that is nothing, 1 where it is something.
+async fn run_live(common: &Common, output: &mut Output) -> Result<u8> {
+    let server = Server::open(common).await?;
+    let plan = KernelPlan::ask(&server, Vec::new()).await?;
+    if output.is_json() {
+        output.json(&json!({"changes": [], "live": plan.to_json()}))?;
+    } else {
+        plan.print(output)?;
+    }
+    Ok(if plan.is_empty() { 0 } else { DIFFERENT })
 }
 
 /// Prints each change on a line.

@@ -8,6 +8,7 @@ pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod lxc;
 pub(crate) mod monitor;
+pub(crate) mod plan;
 pub(crate) mod query;
 pub(crate) mod schema;
 pub(crate) mod transact;
