@@ -309,7 +309,7 @@ fn object_that_is_healed_too_often_is_contended_until_its_row_changes() {
     world.commit(rows(1));
     for _ in 0..6 {
         world.delete("vi0");
-        world.wait(100);
+        world.wait(1_000);
     }
     assert_eq!(
         (world.state(&owner("ports", 0)), world.count(EventKind::Healed)),
@@ -407,6 +407,18 @@ fn what_takes_long_and_fails_is_tried_again() {
     assert_eq!(last_state(&out), Some((State::Failed, Some("the disk is full"))));
     let again = reconciler.handle(60_000, Input::Tick);
     assert!(again.iter().any(is_run), "not tried again: {again:?}");
+}
+
+#[test]
+fn what_is_changed_again_at_once_is_healed_after_a_pause() {
+    let mut world = World::new(Heal::On, false, 1);
+    world.commit(rows(1));
+    world.delete("vi0");
+    assert_eq!(world.state(&owner("ports", 0)), State::Converged);
+    world.delete("vi0");
+    assert_eq!(world.state(&owner("ports", 0)), State::Pending);
+    world.wait(100);
+    assert_eq!(world.state(&owner("ports", 0)), State::Converged);
 }
 
 #[test]

@@ -273,6 +273,12 @@ impl Reconciler {
             return false;
         }
         item.heals.push_back((now_ms, first.clone()));
+        if same > 0 {
+            // Who takes all addresses away looks whether they are gone and goes on until they are: a pause lets them end.
+            item.state = State::Pending;
+            item.due_ms = now_ms + (RETRY_MS_MIN << (same - 1).min(HEALS_MAX));
+            self.retries.insert((item.due_ms, key.clone()));
+        }
         true
     }
 
