@@ -61,14 +61,14 @@ impl Access<'_> {
         transaction: &Transaction<'_>,
         table: TableIndex,
         rows: &[Arc<Row>],
-        columns: &[ColumnIndex],
+        columns: &(impl Iterator<Item = ColumnIndex> + Clone),
         what: &'static str,
     ) -> Result<(), OvsdbError> {
         let schema = transaction.schema().table(table);
         self.check(transaction, table, what, |permission| {
-            let may_change = |column: &ColumnIndex| permission.may_update(&schema.column(*column).name);
+            let may_change = |column: ColumnIndex| permission.may_update(&schema.column(column).name);
             let covers = |row: &Arc<Row>| permission.covers(self.client, schema, row.fields());
-            rows.iter().all(|row| covers(row) && columns.iter().all(may_change))
+            rows.iter().all(|row| covers(row) && columns.clone().all(may_change))
         })
     }
 
@@ -79,12 +79,12 @@ impl Access<'_> {
         what: &str,
         permits: impl FnOnce(&Permission<'_>) -> bool,
     ) -> Result<(), OvsdbError> {
-        let Some(roles) = transaction.schema().table_index("RBAC_Role") else {
-            return Ok(());
-        };
         if self.role.is_empty() {
             return Ok(());
         }
+        let Some(roles) = transaction.schema().table_index("RBAC_Role") else {
+            return Ok(());
+        };
         let name = &transaction.schema().table(table).name;
         let permission = Permission::find(transaction, roles, self.role, name);
         if !self.client.is_empty() && permission.is_some_and(|permission| permits(&permission)) {

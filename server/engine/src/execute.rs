@@ -236,9 +236,9 @@ impl Run<'_> {
         condition: &Condition,
         steps_per_row: usize,
     ) -> Result<Vec<Arc<Row>>, OvsdbError> {
-        let looked_at = self.transaction.looked_at(table, condition);
-        self.count_steps(looked_at, condition.clauses.len() + 1)?;
-        let rows = self.transaction.matching(table, condition);
+        let path = self.transaction.path(table, condition);
+        self.count_steps(self.transaction.looked_at(table, &path), condition.clauses.len() + 1)?;
+        let rows = self.transaction.matching_on(table, condition, &path);
         self.count_steps(rows.len(), steps_per_row)?;
         Ok(rows)
     }

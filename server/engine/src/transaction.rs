@@ -11,6 +11,16 @@ use crate::entropy::Entropy;
 use crate::row::Row;
 use crate::table::{IndexKey, index_key};
 
+/// A way to the rows of a condition.
+pub(crate) enum Path {
+    /// The row of that UUID; none where no row can have it.
+    Row(Option<Uuid>),
+    /// The rows under that key of the index at that place in the schema.
+    Index(usize, Vec<Datum>),
+    /// All rows.
+    Scan,
+}
+
 /// Changes in the making. Reads see them; the database does not.
 pub struct Transaction<'a> {
     database: &'a Database,
@@ -120,36 +130,40 @@ impl<'a> Transaction<'a> {
 
     /// The rows that satisfy every clause: by UUID or by an index where the condition allows it, else by looking at each.
     pub fn matching(&mut self, table: TableIndex, condition: &Condition) -> Vec<Arc<Row>> {
-        let candidates = if let Some(uuid) = condition.equal_to(UUID_COLUMN) {
-            uuid.as_uuid()
-                .and_then(|uuid| self.row(table, uuid))
-                .cloned()
-                .into_iter()
-                .collect()
-        } else if let Some((index, key)) = self.usable_index(table, condition) {
-            self.rows_by_index(table, index, &key)
-        } else {
-            return self
-                .rows(table)
-                .filter(|row| condition.all_hold(row.fields()))
-                .cloned()
-                .collect();
-        };
-        candidates
-            .into_iter()
-            .filter(|row| condition.all_hold(row.fields()))
-            .collect()
+        let path = self.path(table, condition);
+        self.matching_on(table, condition, &path)
     }
 
-    /// How many rows [`matching`](Self::matching) looks at.
-    pub(crate) fn looked_at(&self, table: TableIndex, condition: &Condition) -> usize {
-        if condition.equal_to(UUID_COLUMN).is_some() || self.usable_index(table, condition).is_some() {
-            return 1;
+    /// The rows on that path that satisfy every clause.
+    pub(crate) fn matching_on(&mut self, table: TableIndex, condition: &Condition, path: &Path) -> Vec<Arc<Row>> {
+        let holds = |row: &Arc<Row>| condition.all_hold(row.fields());
+        match path {
+            Path::Row(uuid) => {
+                let row = uuid.and_then(|uuid| self.row(table, uuid));
+                row.filter(|row| holds(row)).cloned().into_iter().collect()
+            }
+            Path::Index(index, key) => {
+                let mut rows = self.rows_by_index(table, *index, key);
+                rows.retain(holds);
+                rows
+            }
+            Path::Scan => self.rows(table).filter(|row| holds(row)).cloned().collect(),
         }
-        self.database.table(table).len() + self.overlay[table.0].len()
     }
 
-    fn usable_index(&self, table: TableIndex, condition: &Condition) -> Option<(usize, Vec<Datum>)> {
+    /// How many rows are looked at on that path.
+    pub(crate) fn looked_at(&self, table: TableIndex, path: &Path) -> usize {
+        match path {
+            Path::Row(_) | Path::Index(..) => 1,
+            Path::Scan => self.database.table(table).len() + self.overlay[table.0].len(),
+        }
+    }
+
+    /// The shortest way to the rows that satisfy every clause.
+    pub(crate) fn path(&self, table: TableIndex, condition: &Condition) -> Path {
+        if let Some(uuid) = condition.equal_to(UUID_COLUMN) {
+            return Path::Row(uuid.as_uuid());
+        }
         let key = |columns: &Vec<ColumnIndex>| {
             columns
                 .iter()
@@ -159,7 +173,8 @@ impl<'a> Transaction<'a> {
         let indexes = self.schema().table(table).indexes.iter().enumerate();
         indexes
             .map(|(at, columns)| (at, key(columns)))
-            .find_map(|(at, key): (_, Option<Vec<_>>)| Some((at, key?)))
+            .find_map(|(at, key): (_, Option<Vec<_>>)| Some(Path::Index(at, key?)))
+            .unwrap_or(Path::Scan)
     }
 
     /// True where a new row may have that UUID: no row has it, nor had it when the transaction began.

@@ -80,7 +80,7 @@ impl Run<'_> {
         }
         let condition = Condition::parse(condition, schema, Some(&mut self.transaction))?;
         let rows = self.matching(table, &condition, values.len())?;
-        let columns: Vec<ColumnIndex> = values.iter().map(|(column, _)| *column).collect();
+        let columns = values.iter().map(|(column, _)| *column);
         let access = &self.context.access;
         access.check_change(&self.transaction, table, &rows, &columns, "modification of")?;
         for row in &rows {
@@ -107,7 +107,7 @@ impl Run<'_> {
         let condition = Condition::parse(condition, schema, Some(&mut self.transaction))?;
         let elements = parsed.iter().map(|mutation| mutation.argument.len().max(1)).sum();
         let rows = self.matching(table, &condition, elements)?;
-        let columns: Vec<ColumnIndex> = parsed.iter().map(|mutation| mutation.column).collect();
+        let columns = parsed.iter().map(|mutation| mutation.column);
         let access = &self.context.access;
         access.check_change(&self.transaction, table, &rows, &columns, "mutate operation on")?;
         for row in &rows {
