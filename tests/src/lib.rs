@@ -24,5 +24,6 @@ pub mod rename;
 pub mod replica;
 pub mod server;
 pub mod side;
+pub mod switch;
 pub mod transcript;
 pub mod wire;

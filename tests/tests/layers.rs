@@ -17,7 +17,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("nonnet-sessions", &["nonnet-chain", "nonnet-engine", "nonnet-schema"]),
     ("nonnet-hooks", &["nonnet-engine", "nonnet-schema"]),
     ("nonnet-store", &["nonnet-chain", "nonnet-engine", "nonnet-schema"]),
-    ("nonnet-kernel", &["nonnet-hooks", "nonnet-engine", "nonnet-schema"]),
+    (
+        "nonnet-kernel",
+        &["nonnet-hooks", "nonnet-client", "nonnet-engine", "nonnet-schema"],
+    ),
     ("nonnet-rpc", &["nonnet-sessions", "nonnet-schema"]),
     ("nonnet-gateway", &["nonnet-sessions", "nonnet-rpc", "nonnet-schema"]),
     ("nonnet-client", &["nonnet-schema"]),

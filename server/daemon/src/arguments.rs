@@ -88,6 +88,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) netclient_timeout: u64,
 
+    /// Where the database of Open vSwitch is.
+    #[arg(
+        long,
+        value_name = "REMOTE",
+        default_value_t = ovs_remote(),
+        help = "Where the database of Open vSwitch is, for bridges of kind ovs: unix:PATH or tcp:IP:PORT"
+    )]
+    pub(crate) ovs_remote: nonnet_client::Address,
+
     /// Where to serve JSON-RPC 2.0 over HTTP and WebSocket besides: unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) http: Option<Address>,
@@ -445,6 +454,13 @@ fn end_as_ovsdb_server(error: &clap::Error) -> ! {
     };
     eprintln!("{}: {words}", Program::OvsdbServer.name());
     std::process::exit(1)
+}
+
+/// Where Open vSwitch has its database unless told otherwise (`ovsdb-server(1)`).
+fn ovs_remote() -> nonnet_client::Address {
+    let directory = std::env::var_os("OVS_RUNDIR").filter(|directory| !directory.is_empty());
+    let directory = directory.map_or_else(|| PathBuf::from("/var/run/openvswitch"), PathBuf::from);
+    nonnet_client::Address::Unix(directory.join("db.sock"))
 }
 
 /// Reads the permission bits of a file.

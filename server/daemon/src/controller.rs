@@ -87,6 +87,7 @@ pub(crate) fn start(
         netclient: arguments.netclient.clone(),
         netclient_deadline: Duration::from_secs(arguments.netclient_timeout),
         token_file: arguments.token_file.clone(),
+        ovs: Some(arguments.ovs_remote.clone()),
     };
     let (kernel, inputs) = Kernel::live_with(mark, programs)?;
     let words = kernel.capabilities().words();

@@ -19,7 +19,7 @@ use nonnet_schema::{BaseType, ColumnSchema, DatabaseSchema, ErrorKind, NONNET_SC
 
 use crate::compile::is_read;
 use crate::fault::Fault;
-use crate::tables::{SchemaMismatch, Tables, bridges, host, networks, reference, routes};
+use crate::tables::{SchemaMismatch, Tables, bridges, host, networks, reference, routes, switched};
 
 /// The rules of `OpNonNet`.
 #[derive(Debug)]
@@ -135,7 +135,11 @@ fn check_rows(tables: &Tables, changes: &[RowChange]) -> Result<(), Fault> {
     for change in changes {
         let Some(row) = &change.new else { continue };
         if change.table == tables.bridges.this {
-            bridges::bridge(&tables.bridges, row)?;
+            if switched::is_ovs(&tables.bridges, row) {
+                switched::bridge(&tables.bridges, row)?;
+            } else {
+                bridges::bridge(&tables.bridges, row)?;
+            }
         } else if change.table == tables.networks.this {
             networks::network(&tables.networks, row)?;
         } else if change.table == tables.routes.this {

@@ -5,6 +5,7 @@
 
 mod adopted;
 mod container;
+mod ovs;
 mod part;
 mod port;
 mod single;
@@ -16,7 +17,7 @@ use ecow::{EcoString, eco_format};
 use crate::limits::PROTOCOL;
 use crate::mirror::{Link, Mirror, Namespace, NamespaceId};
 use crate::name::LinkName;
-use crate::object::{Addresses, Bridge, Object, ObjectKey, Owner, Wanted};
+use crate::object::{Addresses, Bridge, Object, ObjectKey, OvsMark, Owner, Wanted};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase, Plan, Step};
 use crate::want::{Resolution, Want};
 
@@ -40,6 +41,8 @@ pub enum Verdict {
     Waiting(EcoString),
     /// Something of somebody else's is in its place.
     Conflict(EcoString),
+    /// It is there as wanted, and yet does not work: what another daemon says about it.
+    Failed(EcoString),
 }
 
 /// A plan and the verdicts that led to it.
@@ -83,12 +86,14 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
             if want.inner_end_on_host(&name).is_some() {
                 continue;
             }
+            let switch = have.ovs().link_mark(&name);
+            let is_switched = switch.is_some_and(|mark| want.mark().is_our_row(&mark.database));
             // Another database's links and the addresses on them carry another mark, though the same protocol.
-            if !want.mark().owns(link) {
+            if !is_switched && !want.mark().owns(link) {
                 continue;
             }
             let key = ObjectKey::Link(name.clone());
-            if want.get(&key).is_none() {
+            if want.get(&key).is_none() && !is_switched {
                 keys.insert(key);
             }
             if want.has_end_on_host(&name) {
@@ -107,6 +112,16 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
             }
         }
     }
+    let ours = |row: &OvsMark| want.mark().is_our_row(&row.database);
+    for row in have.ovs().bridges().filter(|row| ours(&row.mark)) {
+        let key = ObjectKey::Link(row.bridge.name.clone());
+        if !matches!(want.get(&key).map(|w| &w.object), Some(Object::OvsBridge(_))) {
+            keys.insert(key);
+        }
+    }
+    let ports = have.ovs().ports().filter(|row| ours(&row.mark));
+    let ports = ports.map(|row| ObjectKey::OvsPort(row.port.name.clone()));
+    keys.extend(ports.filter(|key| want.get(key).is_none()));
     keys
 }
 
@@ -114,7 +129,7 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
 fn rank(want: &Want, key: &ObjectKey, left: usize) -> usize {
     match (want.get(key).map(|w| &w.object), key) {
         (_, ObjectKey::Addresses { .. } | ObjectKey::Container(_) | ObjectKey::Mesh(_)) => usize::MAX,
-        (None, ObjectKey::Link(_)) => 0,
+        (None, ObjectKey::Link(_) | ObjectKey::OvsPort(_)) => 0,
         (Some(_), _) if left == 0 => 1,
         (Some(object), _) => {
             let needs = object.depends_on();
@@ -165,13 +180,14 @@ impl<'a> Planner<'a> {
         let before = self.diff.plan.steps.len() - usize::from(cleared);
         let stop = match want.get(key) {
             None => {
-                if let Err(verdict) = self.collect(key, host) {
+                let stop = self.collect_ovs(key).and_then(|()| self.collect(key, host));
+                if let Err(verdict) = stop {
                     return verdict;
                 }
                 return if self.diff.plan.steps.len() > before {
                     Verdict::Planned
                 } else {
-                    Verdict::Absent
+                    stop.err().unwrap_or(Verdict::Absent)
                 };
             }
             Some(Wanted { owner, object }) => {
@@ -179,12 +195,19 @@ impl<'a> Planner<'a> {
                     key,
                     owner: Some(owner),
                 };
+                if let (ObjectKey::Link(name), false) = (key, matches!(object, Object::OvsBridge(_)))
+                    && self.is_ovs_bridge_of_ours(name)
+                {
+                    return self.collect_ovs(key).err().unwrap_or(Verdict::Planned);
+                }
                 match object {
                     Object::Bridge(bridge) => self.bridge(step, owner, bridge, host),
                     Object::Port(port) => self.port(step, owner, port, host),
                     Object::Addresses(addresses) => self.addresses_of(step, addresses, host),
                     Object::Container(container) => self.container(step, owner, container),
                     Object::Mesh(mesh) => self.mesh(step, mesh),
+                    Object::OvsBridge(bridge) => self.ovs_bridge(step, owner, bridge, host),
+                    Object::OvsPort(port) => self.ovs_port(step, owner, port, host),
                 }
             }
         };
@@ -211,12 +234,15 @@ impl<'a> Planner<'a> {
         let ours = key
             .link()
             .and_then(|name| host.link(name))
-            .filter(|link| self.want.mark().owns(link));
+            .filter(|link| self.owns(link));
         let Some(link) = ours else {
             return self.collect_container(key);
         };
         match key {
             ObjectKey::Link(name) => {
+                if !self.want.mark().owns(link) {
+                    return Ok(());
+                }
                 self.check_not_needed(name)?;
                 if self.want.inner_end_on_host(name).is_none() {
                     let owner = Owner::from_alias(&link.alias);
@@ -239,7 +265,7 @@ impl<'a> Planner<'a> {
                     self.withdraw_addresses(For { key, owner: None }, &end, &wanted);
                 }
             }
-            ObjectKey::Container(_) | ObjectKey::Mesh(_) => {}
+            ObjectKey::Container(_) | ObjectKey::Mesh(_) | ObjectKey::OvsPort(_) => {}
         }
         Ok(())
     }
@@ -341,6 +367,12 @@ impl<'a> Planner<'a> {
     /// The steps that make the link of `key`; none if it is there; why not, if it will not be.
     fn dependency(&self, key: &ObjectKey, host: &Namespace, kind: &str) -> Result<Vec<usize>, Verdict> {
         let Some(name) = key.link() else { return Ok(vec![]) };
+        if let Some(to_come) = self.ovs_link_to_come(name, host) {
+            return Err(to_come);
+        }
+        if kind == "bridge" && self.is_ovs_bridge_of_ours(name) {
+            return Err(Verdict::Waiting(eco_format!("{name} is a bridge of Open vSwitch")));
+        }
         match self.diff.verdicts.get(key) {
             Some(Verdict::Equal) => return Ok(vec![]),
             Some(Verdict::Planned) if self.want.get(key).is_some() => {
@@ -349,6 +381,7 @@ impl<'a> Planner<'a> {
             Some(
                 Verdict::Waiting(reason)
                 | Verdict::Conflict(reason)
+                | Verdict::Failed(reason)
                 | Verdict::Unread(reason)
                 | Verdict::Leaving(reason),
             ) => {
@@ -366,7 +399,7 @@ impl<'a> Planner<'a> {
         }
         // A port may be on a bridge or parent that nobody described; addresses go on nothing of somebody else's.
         let described = self.want.get(key).is_some() || kind == "link";
-        if described && !self.want.mark().owns(link) {
+        if described && !self.owns(link) {
             return Err(Verdict::Waiting(eco_format!("{kind} {name} is not nonnet's")));
         }
         Ok(vec![])

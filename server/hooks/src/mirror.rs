@@ -4,6 +4,7 @@
 //! changes, so that a resync costs comparisons and nothing more. It must never hold what the kernel did not say.
 
 mod container;
+mod ovs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -12,6 +13,7 @@ use ecow::EcoString;
 use ipnet::IpNet;
 
 pub use self::container::{ContainerChange, ContainerState, Containers, Ended, MeshState, Ownership, Stage};
+pub use self::ovs::{Ovs, OvsBridgeRow, OvsChange, OvsPortRow, OvsProgress};
 use crate::name::{LinkName, Mac};
 use crate::object::{ObjectKey, Route, Spec};
 
@@ -117,6 +119,10 @@ pub enum Change {
     Sysctl(EcoString, EcoString),
     /// Containers are new, changed or gone.
     Container(ContainerChange),
+    /// Whether the link of this index leaves checksums to others was read.
+    Offload(u32, bool),
+    /// Open vSwitch has something else; it is the host's.
+    Ovs(OvsChange),
 }
 
 /// A change and the namespace in which it happened.
@@ -137,6 +143,8 @@ pub struct Touched {
     pub existence: BTreeSet<(NamespaceId, LinkName)>,
     /// Other objects that changed.
     pub objects: BTreeSet<ObjectKey>,
+    /// Whether Open vSwitch has come or gone as a whole.
+    pub is_ovs: bool,
 }
 
 /// One namespace's state.
@@ -147,6 +155,7 @@ pub struct Namespace {
     addresses: BTreeMap<u32, BTreeMap<IpNet, Address>>,
     routes: BTreeMap<Option<u32>, BTreeSet<InstalledRoute>>,
     sysctls: BTreeMap<EcoString, EcoString>,
+    offloads: BTreeMap<u32, bool>,
 }
 
 /// The state of every observed namespace.
@@ -154,6 +163,7 @@ pub struct Namespace {
 pub struct Mirror {
     namespaces: HashMap<NamespaceId, Namespace>,
     containers: Containers,
+    ovs: Ovs,
 }
 
 impl fmt::Display for NamespaceId {
@@ -201,6 +211,11 @@ impl Namespace {
         self.sysctls.get(path)
     }
 
+    /// Whether the link of this index leaves checksums of what it sends to others, as last read.
+    pub fn offload(&self, index: u32) -> Option<bool> {
+        self.offloads.get(&index).copied()
+    }
+
     fn set_link(&mut self, id: NamespaceId, link: Link, touched: &mut Touched) {
         let old = self.links.get(&link.index);
         if old == Some(&link) {
@@ -230,6 +245,7 @@ impl Namespace {
     fn drop_link(&mut self, id: NamespaceId, index: u32, touched: &mut Touched) {
         self.addresses.remove(&index);
         self.routes.remove(&Some(index));
+        self.offloads.remove(&index);
         let Some(link) = self.links.remove(&index) else { return };
         if self.names.get(&link.name) == Some(&index) {
             self.names.remove(&link.name);
@@ -312,6 +328,11 @@ impl Mirror {
         &self.containers
     }
 
+    /// What Open vSwitch has.
+    pub fn ovs(&self) -> &Ovs {
+        &self.ovs
+    }
+
     /// Takes in one observation and tells what it touched. A change of a namespace that was never dumped is left out: its dump will have it.
     pub fn apply(&mut self, observation: Observation) -> Touched {
         let Observation { namespace: id, change } = observation;
@@ -329,6 +350,7 @@ impl Mirror {
                 }
             }
             Change::Container(change) => touched.objects = self.containers.apply(change),
+            Change::Ovs(change) => self.ovs.apply(change, &mut touched),
             other => {
                 if let Some(namespace) = self.namespaces.get_mut(&id) {
                     namespace.change(id, other, &mut touched);
@@ -342,7 +364,7 @@ impl Mirror {
 impl Namespace {
     fn change(&mut self, id: NamespaceId, change: Change, touched: &mut Touched) {
         match change {
-            Change::Replaced(_) | Change::Gone | Change::Container(_) => {}
+            Change::Replaced(_) | Change::Gone | Change::Container(_) | Change::Ovs(_) => {}
             Change::RoutesReplaced(routes) => self.replace_routes(id, routes, touched),
             Change::LinkSet(link) => self.set_link(id, link, touched),
             Change::LinkGone(index) => self.drop_link(id, index, touched),
@@ -366,6 +388,11 @@ impl Namespace {
             Change::RouteGone(route) => {
                 if self.routes.get_mut(&route.index).is_some_and(|of| of.remove(&route)) {
                     self.touch(id, route.index, touched);
+                }
+            }
+            Change::Offload(index, on) => {
+                if self.offloads.insert(index, on) != Some(on) {
+                    self.touch(id, Some(index), touched);
                 }
             }
             Change::Sysctl(path, value) => {

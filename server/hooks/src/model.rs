@@ -5,6 +5,7 @@
 //! routes along, a namespace takes its links along.
 
 mod container;
+mod ovs;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,7 @@ pub struct Model {
     children: BTreeMap<(NamespaceId, u32), Vec<(NamespaceId, u32)>>,
     seed: u64,
     containers: container::Containers,
+    switch: ovs::Switch,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -155,6 +157,11 @@ impl Model {
             }
             Operation::Container(operation) => self.containers.apply(operation),
             Operation::Mesh(operation) => Ok(self.containers.join(operation)),
+            Operation::Offload { link, on, .. } => {
+                let change = Change::Offload(self.find(link)?, *on);
+                Ok(vec![observed(link.namespace, change)])
+            }
+            Operation::Ovs(operation) => self.ovs(operation),
         }
     }
 

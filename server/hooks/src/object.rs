@@ -4,6 +4,7 @@
 //! rows, databases or netlink.
 
 pub mod container;
+mod ovs;
 mod port;
 mod spec;
 mod taken;
@@ -15,7 +16,8 @@ use ecow::EcoString;
 use ipnet::IpNet;
 
 pub use self::container::{Container, Mesh};
-pub use self::port::{Port, PortKind, Role, Single};
+pub use self::ovs::{DATAPATH_NETDEV, INTERNAL, OvsBridge, OvsMark, OvsOperation, OvsPort, PATCH};
+pub use self::port::{Datapath, Port, PortKind, Role, Single};
 pub use self::spec::{
     Bond, BondHash, BondMode, Fit, Geneve, Ipvlan, IpvlanMode, IpvlanReach, Macvlan, MacvlanMode, Spec, Tap, Vlan,
     Vxlan,
@@ -49,6 +51,8 @@ pub enum ObjectKey {
     Container(EcoString),
     /// The membership of the container of this id in a mesh network.
     Mesh(EcoString),
+    /// The port of this name in Open vSwitch. (A bridge of Open vSwitch is known by its link.)
+    OvsPort(LinkName),
 }
 
 /// A wanted object and the row that wants it.
@@ -73,6 +77,10 @@ pub enum Object {
     Container(Box<Container>),
     /// A container's membership in a mesh network.
     Mesh(Mesh),
+    /// A bridge of Open vSwitch.
+    OvsBridge(OvsBridge),
+    /// A port of a bridge of Open vSwitch.
+    OvsPort(OvsPort),
 }
 
 /// A Linux bridge in the server's own namespace.
@@ -194,6 +202,7 @@ impl fmt::Display for ObjectKey {
             Self::Addresses { link, owner } => write!(f, "addresses of {owner} on {link}"),
             Self::Container(id) => write!(f, "container {id}"),
             Self::Mesh(id) => write!(f, "mesh of container {id}"),
+            Self::OvsPort(name) => write!(f, "ovs port {name}"),
         }
     }
 }
@@ -202,7 +211,7 @@ impl ObjectKey {
     /// The link on the host that the object is or hangs on.
     pub fn link(&self) -> Option<&LinkName> {
         match self {
-            Self::Link(name) | Self::Addresses { link: name, .. } => Some(name),
+            Self::Link(name) | Self::Addresses { link: name, .. } | Self::OvsPort(name) => Some(name),
             Self::Container(_) | Self::Mesh(_) => None,
         }
     }
@@ -220,6 +229,8 @@ impl Wanted {
             },
             Object::Container(container) => ObjectKey::Container(container.id.clone()),
             Object::Mesh(mesh) => ObjectKey::Mesh(mesh.id.clone()),
+            Object::OvsBridge(bridge) => ObjectKey::Link(bridge.name.clone()),
+            Object::OvsPort(port) => ObjectKey::OvsPort(port.name.clone()),
         }
     }
 }
@@ -228,12 +239,15 @@ impl Object {
     /// The objects that must exist before this one can: a port's bridge and parent, the link that addresses go on.
     pub fn depends_on(&self) -> Vec<ObjectKey> {
         match self {
-            Self::Bridge(_) | Self::Container(_) | Self::Mesh(_) => Vec::new(),
+            Self::Bridge(_) | Self::Container(_) | Self::Mesh(_) | Self::OvsBridge(_) => Vec::new(),
             Self::Port(port) => {
                 let links = port.bridge.iter().chain(port.parent());
                 links.cloned().map(ObjectKey::Link).collect()
             }
             Self::Addresses(addresses) => vec![ObjectKey::Link(addresses.link.clone())],
+            Self::OvsPort(port) => [&port.bridge, &port.name]
+                .map(|name| ObjectKey::Link(name.clone()))
+                .into(),
         }
     }
 
@@ -242,7 +256,7 @@ impl Object {
         match self {
             Self::Port(port) => Some(&port.netns),
             Self::Mesh(mesh) => Some(&mesh.netns),
-            Self::Bridge(_) | Self::Addresses(_) | Self::Container(_) => None,
+            Self::Bridge(_) | Self::Addresses(_) | Self::Container(_) | Self::OvsBridge(_) | Self::OvsPort(_) => None,
         }
     }
 }

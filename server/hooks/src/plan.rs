@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::mirror::NamespaceId;
 use crate::name::{LinkName, Mac};
 use crate::object::container::{ContainerOperation, MeshOperation};
-use crate::object::{ObjectKey, Owner, Route, Spec};
+use crate::object::{ObjectKey, OvsOperation, Owner, Route, Spec};
 
 /// When a step runs: all steps of a phase are over before the next phase begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,8 @@ pub enum Phase {
     Configure,
     /// Links are set up.
     Raise,
+    /// Open vSwitch is told, in one transaction.
+    Switch,
     /// Addresses come.
     Address,
     /// Routes come, and settings.
@@ -177,6 +179,17 @@ pub enum Operation {
     Container(ContainerOperation),
     /// Join or leave a mesh network.
     Mesh(MeshOperation),
+    /// Have a link leave checksums of what it sends to whoever is next, or make them.
+    Offload {
+        /// The link.
+        link: LinkRef,
+        /// Whether it leaves them.
+        on: bool,
+        /// What it did before, if that was read.
+        was: Option<bool>,
+    },
+    /// Change the database of Open vSwitch.
+    Ovs(OvsOperation),
 }
 
 /// An operation in a plan.
@@ -299,6 +312,12 @@ impl Operation {
             },
             Self::Container(operation) => Self::Container(operation.inverse()?),
             Self::Mesh(MeshOperation::Join { mesh, .. }) => Self::Mesh(MeshOperation::Leave { id: mesh.id }),
+            Self::Offload { link, on, was } => Self::Offload {
+                link,
+                on: was?,
+                was: Some(on),
+            },
+            Self::Ovs(operation) => Self::Ovs(operation.inverse()?),
         })
     }
 
@@ -308,12 +327,13 @@ impl Operation {
             Self::LinkAdd { link, .. }
             | Self::LinkSet { link, .. }
             | Self::LinkDel { link }
+            | Self::Offload { link, .. }
             | Self::AddressAdd { link, .. }
             | Self::AddressDel { link, .. }
             | Self::RouteAdd { link, .. }
             | Self::RouteDel { link, .. } => link.namespace,
             Self::Sysctl { namespace, .. } => *namespace,
-            Self::Container(_) | Self::Mesh(_) => NamespaceId::Host,
+            Self::Container(_) | Self::Mesh(_) | Self::Ovs(_) => NamespaceId::Host,
         }
     }
 }
@@ -351,6 +371,10 @@ impl fmt::Display for Operation {
             } => write!(f, "write {value} to {path} in {namespace}"),
             Self::Container(operation) => write!(f, "{operation}"),
             Self::Mesh(operation) => write!(f, "{operation}"),
+            Self::Offload { link, on, .. } => {
+                write!(f, "set link {link} checksum offload {}", if *on { "on" } else { "off" })
+            }
+            Self::Ovs(operation) => write!(f, "{operation}"),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::diff;
 use crate::limits::RESYNC_MS;
 use crate::mirror::{Change, Mirror, NamespaceId, Observation, Touched};
 use crate::name::LinkName;
-use crate::object::{NetnsRef, Object, ObjectKey, Owner, Wanted};
+use crate::object::{NetnsRef, Object, ObjectKey, OvsMark, Owner, Wanted};
 use crate::plan::{Outcome, Plan};
 use crate::report::{Report, State};
 use crate::want::{Resolution, Want};
@@ -358,6 +358,10 @@ impl Reconciler {
                 if self.items.contains_key(&key) {
                     keys.insert(key);
                 }
+                let key = ObjectKey::OvsPort(name.clone());
+                if self.items.contains_key(&key) {
+                    keys.insert(key);
+                }
                 keys.extend(self.want.address_keys(name).cloned());
                 keys.extend(self.want.inner_end_on_host(name).cloned());
             } else {
@@ -369,18 +373,31 @@ impl Reconciler {
             keys.extend(self.stray(now_ms, name));
         }
         keys.extend(touched.objects.iter().filter_map(|key| self.strayed(now_ms, key)));
+        if touched.is_ovs {
+            let is_switched = |wanted: &Wanted| matches!(wanted.object, Object::OvsBridge(_) | Object::OvsPort(_));
+            let switched = |key: &&ObjectKey| self.want.get(key).is_some_and(is_switched);
+            keys.extend(self.want.keys().filter(switched).cloned());
+            self.collect(now_ms);
+        }
         for key in keys {
             self.hurry(now_ms, &key);
             self.dirty.insert(key);
         }
     }
 
-    /// The link of this name if it is ours and nobody wants it: somebody renamed one of ours, or moved an inner end here.
+    /// What has this name if it is ours and nobody wants it: somebody renamed a link of ours, or moved an inner end here.
     fn stray(&mut self, now_ms: u64, name: &LinkName) -> Option<ObjectKey> {
-        let key = ObjectKey::Link(name.clone());
-        let known = !self.loaded || self.items.contains_key(&key) || self.want.inner_end_on_host(name).is_some();
-        let link = self.have.host()?.link(name).filter(|_| !known)?;
-        if !self.want.mark().owns(link) {
+        let is_our_row = |mark: &OvsMark| self.want.mark().is_our_row(&mark.database);
+        let key = match (self.have.ovs().port(name), self.have.ovs().bridge(name)) {
+            (Some(row), _) if is_our_row(&row.mark) => ObjectKey::OvsPort(name.clone()),
+            (_, Some(row)) if is_our_row(&row.mark) => ObjectKey::Link(name.clone()),
+            _ => {
+                let link = self.have.host()?.link(name)?;
+                let is_ours = self.want.mark().owns(link) && self.want.inner_end_on_host(name).is_none();
+                is_ours.then(|| ObjectKey::Link(name.clone()))?
+            }
+        };
+        if !self.loaded || self.items.contains_key(&key) {
             return None;
         }
         let mut item = Item::new(now_ms);
@@ -468,6 +485,8 @@ impl Reconciler {
         self.tried(now_ms, key, &mut item, error);
         self.put(key.clone(), item);
         self.dirty.insert(key.clone());
+        // Who waited for the end of this has it now, good or bad.
+        self.dirty.extend(self.want.dependents(key).cloned());
     }
 
     /// Notes what became of an attempt.

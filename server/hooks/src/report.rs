@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use crate::mirror::{Link, Mirror, Namespace, Stage};
 use crate::name::Mac;
-use crate::object::{Object, ObjectKey, Owner, Port, PortKind, Wanted};
+use crate::object::{Object, ObjectKey, OvsBridge, OvsPort, Owner, Port, PortKind, Wanted};
 use crate::want::{Resolution, Want};
 
 /// A row's state, from good to bad.
@@ -154,6 +154,10 @@ impl Facts {
             }),
             Object::Container(container) => Some(Self::of_container(&container.id, have)),
             Object::Mesh(mesh) => Some(Self::of_mesh(&mesh.id, have)),
+            Object::OvsBridge(OvsBridge { name, .. }) | Object::OvsPort(OvsPort { name, .. }) => {
+                let link = host.link(name).filter(|_| have.ovs().link_mark(name).is_some());
+                link.map(|link| Self::of_link(link, link, host))
+            }
         }
         .unwrap_or_default()
     }

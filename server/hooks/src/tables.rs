@@ -3,6 +3,8 @@
 //! Each table has a file with its columns and a pure function from a row to what it wants of the kernel. A new table is that file, its
 //! part of the schema, and its name in the list below. There are no handlers for insert, update or delete.
 
+pub(crate) mod switched;
+
 use std::sync::Arc;
 
 use ecow::{EcoString, eco_format};

@@ -63,6 +63,16 @@ impl Mark {
     pub fn is_ours(self, group: u32) -> bool {
         group | 1 == self.reaper()
     }
+
+    /// The mark of rows in the database of another daemon.
+    pub fn row_mark(self) -> EcoString {
+        ecow::eco_format!("{:08x}", self.group)
+    }
+
+    /// Whether a row with this mark in the database of another daemon is ours.
+    pub fn is_our_row(self, mark: &str) -> bool {
+        u32::from_str_radix(mark, 16) == Ok(self.group) && mark.len() == 8
+    }
 }
 
 impl Mark {

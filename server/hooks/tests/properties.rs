@@ -10,8 +10,8 @@ use nonnet_hooks::mirror::{Change, Link, Mirror, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
 use nonnet_hooks::object::{
-    Addresses, Bridge, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, Owner, Port, PortKind, Role, Route, Single,
-    Spec, Tap, Vxlan, Wanted,
+    Addresses, Bridge, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, OvsBridge, OvsOperation, OvsPort, Owner,
+    Port, PortKind, Role, Route, Single, Spec, Tap, Vxlan, Wanted,
 };
 use nonnet_hooks::plan::{LinkRef, Operation, Plan, Step};
 use nonnet_hooks::want::{Mark, Resolution, Want};
@@ -43,10 +43,45 @@ prop_compose! {
     }
 }
 
+/// A bridge of Open vSwitch; that of number 2 has the name of a Linux bridge.
+fn ovs(at: usize) -> OvsBridge {
+    OvsBridge {
+        name: name(["sw0", "sw1", "br1"][at]),
+        mac: None,
+        mtu: None,
+        stp: false,
+        mcast_snooping: false,
+        datapath_type: "netdev".into(),
+        fail_mode: None,
+        controllers: BTreeSet::new(),
+        ipv6: false,
+    }
+}
+
 prop_compose! {
-    fn gateways(at: usize)(present: bool, link in 0_usize..3, addresses in proptest::collection::btree_set(1_u8..4, 1..3)) -> Option<Wanted> {
+    fn ovs_bridge(at: usize)(present: bool, stp: bool, mtu in proptest::option::of(1400_u32..1403), ipv6: bool) -> Option<Wanted> {
+        let object = Object::OvsBridge(OvsBridge { stp, mtu, ipv6, ..ovs(at) });
+        present.then_some(Wanted { owner: owner("bridges", 10 + at as u128), object })
+    }
+}
+
+prop_compose! {
+    /// A port for a veth, or an internal one.
+    fn ovs_port(at: usize)(present: bool, internal: bool, bridge in 0_usize..3, tag in proptest::option::of(1_u16..3)) -> Option<Wanted> {
+        let port = if internal { format!("int{at}") } else { format!("vi{at}") };
+        let mut port = OvsPort { tag, ..OvsPort::system(name(&port), ovs(bridge).name) };
+        if internal {
+            port.interface = "internal".into();
+        }
+        present.then_some(Wanted { owner: owner("ports", 10 + at as u128), object: Object::OvsPort(port) })
+    }
+}
+
+prop_compose! {
+    fn gateways(at: usize)(present: bool, link in 0_usize..4, addresses in proptest::collection::btree_set(1_u8..4, 1..3)) -> Option<Wanted> {
         let addresses = addresses.into_iter().map(|a| format!("10.{at}.{a}.1/24").parse().unwrap()).collect();
-        let object = Object::Addresses(Addresses { link: name(&format!("br{link}")), addresses });
+        let link = if link == 3 { "sw0".to_owned() } else { format!("br{link}") };
+        let object = Object::Addresses(Addresses { link: name(&link), addresses });
         present.then_some(Wanted { owner: owner("networks", at as u128), object })
     }
 }
@@ -72,6 +107,7 @@ prop_compose! {
             mac: mac.map(|m| Mac([2, 0, 0, 0, 2, m])),
             mtu,
             bridge: bridge.map(|b| name(&format!("br{b}"))),
+            datapath: None,
             addresses: addresses.into_iter().map(|a| format!("10.9.{at}.{a}/24").parse().unwrap()).collect(),
             routes: routes.into_iter().collect(),
             ipv6,
@@ -171,11 +207,19 @@ fn state() -> impl Strategy<Value = Vec<Wanted>> {
     let ports = (veth(0), veth(1), veth(2), veth(3));
     let singles = (single(0), single(1), single(2));
     let taken = (adopted(0), adopted(1));
-    (bridges, networks, ports, singles, taken).prop_map(|(b, n, p, s, t)| {
-        [b.0, b.1, b.2, n.0, n.1, p.0, p.1, p.2, p.3, s.0, s.1, s.2, t.0, t.1]
-            .into_iter()
-            .flatten()
-            .collect()
+    let switched = (ovs_bridge(0), ovs_bridge(1), ovs_bridge(2), ovs_port(0), ovs_port(1));
+    (bridges, networks, ports, singles, taken, switched).prop_map(|(b, n, p, s, t, o)| {
+        let all = [b.0, b.1, b.2, n.0, n.1, p.0, p.1, p.2, p.3, s.0, s.1, s.2, t.0, t.1];
+        let mut all: Vec<Wanted> = all.into_iter().flatten().collect();
+        // Rows cannot have the same name twice.
+        let names: BTreeSet<ObjectKey> = all.iter().map(Wanted::key).collect();
+        all.extend(
+            [o.0, o.1, o.2, o.3, o.4]
+                .into_iter()
+                .flatten()
+                .filter(|w| !names.contains(&w.key())),
+        );
+        all
     })
 }
 
@@ -212,6 +256,7 @@ fn model() -> Model {
     model.add_foreign(NamespaceId::Host, "br2", "bridge");
     model.add_foreign(NamespaceId::Host, "uplink", "");
     model.add_foreign(NamespaceId::Inode(INSIDE[2]), "eth1", "veth");
+    model.add_foreign_ovs_bridge(ovs(1));
     model
 }
 
@@ -227,6 +272,10 @@ fn mirror(model: &Model) -> Mirror {
             change: Change::Replaced(model.dump(id).unwrap()),
         });
     }
+    mirror.apply(Observation {
+        namespace: NamespaceId::Host,
+        change: Change::Ovs(model.dump_ovs()),
+    });
     mirror
 }
 
@@ -253,7 +302,20 @@ fn converge(want: &Want, model: &mut Model) {
 }
 
 fn check_marks(want: &Want, plan: &Plan, mirror: &Mirror) {
+    let ovs = mirror.ovs();
     for step in &plan.steps {
+        if let Operation::Ovs(operation) = &step.operation {
+            let row = match operation {
+                OvsOperation::BridgeSet { .. } | OvsOperation::BridgeDel { .. } => {
+                    ovs.bridge(operation.name()).map(|row| &row.mark)
+                }
+                OvsOperation::PortSet { .. } | OvsOperation::PortDel { .. } => {
+                    ovs.port(operation.name()).map(|row| &row.mark)
+                }
+            };
+            let ours = row.is_none_or(|mark| want.mark().is_our_row(&mark.database));
+            assert!(ours, "{operation} touches what is not ours");
+        }
         let (Operation::LinkSet { link, .. }
         | Operation::LinkDel { link }
         | Operation::AddressDel { link, .. }
@@ -265,7 +327,9 @@ fn check_marks(want: &Want, plan: &Plan, mirror: &Mirror) {
         let have = mirror.namespace(link.namespace).unwrap().link_at(index).unwrap();
         let takes = matches!(&step.operation, Operation::LinkSet { set, .. } if set.alias.as_ref().is_some_and(|a| a.contains(" taken ")));
         assert!(!matches!(step.operation, Operation::LinkDel { .. }) || want.mark().is_ours(have.group));
-        let ours = want.mark().owns(have) || takes || plan.steps.iter().any(|other| takes_too(other, link));
+        let switched = ovs.link_mark(&name(&have.name));
+        let switched = switched.is_some_and(|mark| want.mark().is_our_row(&mark.database));
+        let ours = want.mark().owns(have) || switched || takes || plan.steps.iter().any(|other| takes_too(other, link));
         assert!(ours || have.name == "lo", "{} touches what is not ours", step.operation);
     }
 }
@@ -295,7 +359,7 @@ fn foreign(model: &Model) -> Vec<(NamespaceId, Link)> {
             .unwrap()
             .links
             .into_iter()
-            .filter(|l| l.group == 0 && l.name != "lo")
+            .filter(|l| l.group == 0 && l.name != "lo" && (l.kind != "tun" || l.name == "sw1"))
             .map(move |l| (id, as_it_was(l)))
     };
     spaces().flat_map(of).collect()
@@ -309,9 +373,32 @@ fn check_wanted(want: &Want, model: &Model) {
     for (key, verdict) in &found.verdicts {
         match verdict {
             Verdict::Equal => check_object(&want.get(key).unwrap().object, want, &mirror),
-            Verdict::Waiting(_) | Verdict::Conflict(_) | Verdict::Absent => {}
+            Verdict::Waiting(_) | Verdict::Conflict(_) | Verdict::Failed(_) | Verdict::Absent => {}
             other => panic!("{key}: {other:?}"),
         }
+    }
+    let wanted = |key: &ObjectKey| want.get(key).is_some();
+    for row in mirror
+        .ovs()
+        .bridges()
+        .filter(|row| want.mark().is_our_row(&row.mark.database))
+    {
+        assert!(
+            wanted(&ObjectKey::Link(row.bridge.name.clone())),
+            "bridge {} is left over",
+            row.bridge.name
+        );
+    }
+    for row in mirror
+        .ovs()
+        .ports()
+        .filter(|row| want.mark().is_our_row(&row.mark.database))
+    {
+        assert!(
+            wanted(&ObjectKey::OvsPort(row.port.name.clone())),
+            "port {} is left over",
+            row.port.name
+        );
     }
     for link in mirror.host().unwrap().links().filter(|l| want.mark().is_ours(l.group)) {
         let key = ObjectKey::Link(name(&link.name));
@@ -342,6 +429,17 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror) {
             assert!(bridge.mac.is_none_or(|mac| link.mac == Some(mac)));
             assert!(bridge.mtu.is_none_or(|mtu| link.mtu == mtu));
             assert!(link.address_generation_off == Some(!bridge.ipv6) || want.mark().taken(link).is_some());
+        }
+        Object::OvsBridge(bridge) => {
+            let row = mirror.ovs().bridge(&bridge.name).unwrap();
+            assert_eq!((row.bridge.stp, row.bridge.mtu), (bridge.stp, bridge.mtu));
+            let link = host.link(&bridge.name).unwrap();
+            assert!(link.up && link.address_generation_off == Some(!bridge.ipv6));
+        }
+        Object::OvsPort(port) => {
+            let row = mirror.ovs().port(&port.name).unwrap();
+            assert_eq!((&row.port.bridge, row.port.tag), (&port.bridge, port.tag));
+            assert!(!port.is_internal() || host.link(&port.name).unwrap().up);
         }
         Object::Addresses(on) => {
             let link = host.link(&on.link).unwrap();
@@ -454,7 +552,7 @@ proptest! {
         let (outcomes, _) = model.run(&plan, None, |_| false);
         for (step, outcome) in plan.steps.iter().zip(&outcomes).rev() {
             let Some(inverse) = step.operation.inverse() else { continue };
-            if *outcome == nonnet_hooks::plan::Outcome::Done && matches!(inverse, Operation::LinkDel { .. } | Operation::AddressDel { .. } | Operation::RouteDel { .. }) {
+            if *outcome == nonnet_hooks::plan::Outcome::Done && matches!(inverse, Operation::LinkDel { .. } | Operation::AddressDel { .. } | Operation::RouteDel { .. } | Operation::Ovs(_)) {
                 model.apply(&inverse).unwrap();
             }
         }

@@ -178,6 +178,10 @@ impl State {
         let inside = self.watched.iter().filter_map(|netns| self.places.get(netns));
         let ids = inside.copied().chain([NamespaceId::Host]);
         let mut observed = self.model.containers();
+        observed.push(Observation {
+            namespace: NamespaceId::Host,
+            change: Change::Ovs(self.model.dump_ovs()),
+        });
         observed.extend(ids.filter_map(|id| self.replaced(id)));
         self.send(Input::Observed(observed));
     }

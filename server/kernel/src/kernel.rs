@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use nonnet_client::Address;
 use nonnet_hooks::reconcile::Input;
 use nonnet_hooks::want::Mark;
 
@@ -15,6 +16,7 @@ use crate::limits::INPUTS_QUEUED_MAX;
 use crate::live::{Live, Slow};
 use crate::lxc::LXCPATH;
 use crate::mesh::{MeshSettings, Meshes};
+use crate::ovs::{OpenVswitch, Tell};
 use crate::probe::Capabilities;
 
 /// Why the kernel cannot be used at all.
@@ -36,6 +38,8 @@ pub struct Programs {
     pub netclient_deadline: Duration,
     /// The file with the tokens for it, which only root may read.
     pub token_file: PathBuf,
+    /// The database of Open vSwitch, whenever it is there.
+    pub ovs: Option<Address>,
 }
 
 impl Default for Programs {
@@ -45,6 +49,7 @@ impl Default for Programs {
             netclient: "netclient".into(),
             netclient_deadline: Duration::from_mins(1),
             token_file: "/etc/nonnet/netmaker.env".into(),
+            ovs: None,
         }
     }
 }
@@ -101,9 +106,21 @@ impl Kernel {
             deadline: programs.netclient_deadline,
             containers: programs.lxc_path,
         };
+        let (ends, ended) = mpsc::channel();
+        let tell = Tell {
+            inputs: sender.clone(),
+            ends,
+            wake: wake.clone(),
+        };
         let slow = Containers::start(driver, sender.clone()).and_then(|containers| {
             let meshes = Meshes::start(meshes, sender.clone())?;
-            Ok(Slow { containers, meshes })
+            let ovs = programs.ovs.map(|address| OpenVswitch::start(address, mark, tell));
+            Ok(Slow {
+                containers,
+                meshes,
+                ovs: ovs.transpose()?,
+                ended,
+            })
         });
         let slow = slow.map_err(KernelError::Start)?;
         let live = Live::new(mark, ipv6, wake.clone(), queue, sender, slow).map_err(KernelError::Start)?;

@@ -5,8 +5,8 @@
 //! - [`Capabilities`]: what may and can be done here.
 //! - [`process`]: other programs, run with a deadline.
 //!
-//! This crate never decides what should be: it does what a plan says and tells what the kernel says. It changes no link, address or route but by a
-//! plan, and never leaves its own thread in a namespace that is not the server's.
+//! This crate never decides what should be: it does what a plan says and tells what the kernel and Open vSwitch say. It changes no link, address,
+//! route or row of Open vSwitch but by a plan, and never leaves its own thread in a namespace that is not the server's.
 
 mod command;
 mod containers;
@@ -19,6 +19,8 @@ mod lxc;
 mod mesh;
 mod message;
 mod netns;
+mod offload;
+mod ovs;
 mod probe;
 pub mod process;
 mod runner;

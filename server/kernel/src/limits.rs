@@ -1,5 +1,7 @@
 //! The limits of this crate, each with its unit and its reason.
 
+use std::time::Duration;
+
 /// Requests in one send: their answers fit into the socket's buffer, and one send costs one system call.
 pub const REQUESTS_PER_SEND: usize = 64;
 
@@ -62,3 +64,18 @@ pub const STEADY_MS: u64 = 60_000;
 
 /// Bytes of the token file at most: some hundred tokens.
 pub const TOKEN_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The first wait before Open vSwitch's database is looked for again; each failure doubles it.
+pub const OVS_BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait before Open vSwitch's database is looked for again: an attempt costs one system call where it is not installed.
+pub const OVS_BACKOFF_MAX: Duration = Duration::from_secs(4);
+
+/// How long Open vSwitch's database may take to answer.
+pub const OVS_REPLY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long `ovs-vswitchd` may take to follow before a row says that it has not.
+pub const OVS_FOLLOW_PATIENCE: Duration = Duration::from_secs(5);
+
+/// For how long an error of an interface may still go by itself.
+pub const OVS_ERROR_GRACE: Duration = Duration::from_millis(500);

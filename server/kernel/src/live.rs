@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
-use nonnet_hooks::object::NetnsRef;
 use nonnet_hooks::object::container::MeshOperation;
-use nonnet_hooks::plan::{NewLink, Operation, Outcome, Plan};
+use nonnet_hooks::object::{NetnsRef, ObjectKey, OvsOperation};
+use nonnet_hooks::plan::{NewLink, Operation, Outcome, Plan, Refusal};
 use nonnet_hooks::reconcile::Input;
 use nonnet_hooks::want::{Mark, Resolution};
 use tokio::sync::mpsc::Sender;
@@ -22,6 +22,7 @@ use crate::command::{Command, Wake};
 use crate::containers::Containers;
 use crate::finder::{Finder, Found};
 use crate::mesh::{Meshes, Place};
+use crate::ovs::{End, OpenVswitch};
 use crate::runner::Runner;
 use crate::spaces::Spaces;
 
@@ -54,6 +55,9 @@ pub(crate) struct Live {
 pub(crate) struct Slow {
     pub(crate) containers: Containers,
     pub(crate) meshes: Meshes,
+    pub(crate) ovs: Option<OpenVswitch>,
+    /// What of Open vSwitch's has ended.
+    pub(crate) ended: Receiver<End>,
 }
 
 /// The loop is over: nobody gives commands or takes inputs any more.
@@ -156,19 +160,40 @@ impl Live {
                 Ok(Command::Dump) => {
                     self.finder.doubt(Instant::now());
                     self.slow.meshes.check();
+                    self.slow.ovs.iter().for_each(OpenVswitch::tell);
                     let dump = self.dump_all();
                     self.send(Input::Observed(dump))?;
                 }
-                Err(TryRecvError::Empty) => return self.look(),
+                Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return Err(Over),
             }
         }
+        self.pass_ends_on()?;
+        self.look()
+    }
+
+    /// Tells of the ends of what takes long, after what the kernel said until then.
+    fn pass_ends_on(&mut self) -> Result<(), Over> {
+        while let Ok((object, outcome)) = self.slow.ended.try_recv() {
+            let drained = self.spaces.drain(&[NamespaceId::Host]);
+            self.send(Input::Finished {
+                object,
+                outcome,
+                observed: drained.observations,
+            })?;
+            if drained.overrun {
+                self.send(Input::Overrun)?;
+            }
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, run: u64, plan: &Plan) -> Result<(), Over> {
         let mut runner = Runner::new(&mut self.spaces, self.mark, self.ipv6);
         let mut outcomes = runner.run(plan);
         let sysctls = std::mem::take(&mut runner.sysctls);
+        let switch = std::mem::take(&mut runner.switch);
+        let offloads = std::mem::take(&mut runner.offloads);
         Self::note_slow(plan, &mut outcomes);
         let concerned: Vec<NamespaceId> = concerned(plan).into_iter().collect();
         let drained = self.spaces.drain(&concerned);
@@ -177,12 +202,17 @@ impl Live {
             namespace,
             change: Change::Sysctl(path.into(), value.into()),
         }));
+        observed.extend(offloads.into_iter().map(|(namespace, index, on)| Observation {
+            namespace,
+            change: Change::Offload(index, on),
+        }));
         self.send(Input::Ran {
             run,
             outcomes,
             observed,
         })?;
         self.begin_slow(plan)?;
+        self.ask_ovs(switch)?;
         if drained.overrun {
             self.send(Input::Overrun)
         } else {
@@ -228,6 +258,29 @@ impl Live {
             home: self.spaces.home()?.netns.try_clone().ok()?,
             process: self.finder.process(&mesh.netns),
         })
+    }
+
+    /// Hands over what takes long, after it was said to have started: its end must not be told before its start.
+    fn ask_ovs(&self, switch: Vec<(ObjectKey, OvsOperation)>) -> Result<(), Over> {
+        if switch.is_empty() {
+            return Ok(());
+        }
+        let Some(ovs) = &self.slow.ovs else {
+            return switch.into_iter().try_for_each(|(object, _)| {
+                let text = "this server does not follow Open vSwitch".into();
+                let outcome = Outcome::Failed(Refusal {
+                    errno: libc::EOPNOTSUPP,
+                    text,
+                });
+                self.send(Input::Finished {
+                    object,
+                    outcome,
+                    observed: Vec::new(),
+                })
+            });
+        };
+        ovs.apply(switch);
+        Ok(())
     }
 
     fn unwatch(&mut self, netns: &NetnsRef) -> Result<(), Over> {

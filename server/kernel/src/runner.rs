@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 
 use nonnet_hooks::mirror::NamespaceId;
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{Spec, Tap};
+use nonnet_hooks::object::{ObjectKey, OvsOperation, Spec, Tap};
 use nonnet_hooks::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, Phase, Plan, Refusal};
 use nonnet_hooks::want::Mark;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -17,6 +17,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use crate::limits::GROUP_DELETE_MIN;
 use crate::message::{self, Site};
 use crate::netns::Netns;
+use crate::offload;
 use crate::spaces::{Space, Spaces};
 use crate::tap;
 use crate::wire::{Answer, Request, refusal};
@@ -28,6 +29,10 @@ pub(crate) struct Runner<'a> {
     ipv6: bool,
     outcomes: Vec<Option<Outcome>>,
     made: HashMap<(NamespaceId, LinkName), u32>,
+    /// What Open vSwitch is to be asked for, once it is known to be under way.
+    pub(crate) switch: Vec<(ObjectKey, OvsOperation)>,
+    /// Links whose offload was set, and what it is now.
+    pub(crate) offloads: Vec<(NamespaceId, u32, bool)>,
     /// Settings that were written, and what they say now.
     pub(crate) sysctls: Vec<(NamespaceId, String, String)>,
 }
@@ -40,6 +45,8 @@ impl<'a> Runner<'a> {
             ipv6,
             outcomes: Vec::new(),
             made: HashMap::new(),
+            switch: Vec::new(),
+            offloads: Vec::new(),
             sysctls: Vec::new(),
         }
     }
@@ -106,6 +113,11 @@ impl<'a> Runner<'a> {
         self.delete(&deletes);
         let mut requests: BTreeMap<NamespaceId, Vec<(usize, Request)>> = BTreeMap::new();
         for (at, operation) in &operations {
+            if let (Operation::Ovs(operation), Some(step)) = (operation, plan.steps.get(*at)) {
+                self.switch.push((step.object.clone(), operation.clone()));
+                self.settle(*at, Outcome::Started);
+                continue;
+            }
             match self.request(operation) {
                 Ok(Some(request)) => requests.entry(asked_in(operation)).or_default().push((*at, request)),
                 Ok(None) => self.direct(*at, operation),
@@ -172,7 +184,12 @@ impl<'a> Runner<'a> {
             Operation::AddressDel { link, address } => message::address_del(self.index(link)?, *address),
             Operation::RouteAdd { link, route } => message::route_add(self.index(link)?, route),
             Operation::RouteDel { link, route } => message::route_del(self.index(link)?, route),
-            Operation::LinkDel { .. } | Operation::Sysctl { .. } | Operation::Container(_) | Operation::Mesh(_) => {
+            Operation::LinkDel { .. }
+            | Operation::Sysctl { .. }
+            | Operation::Offload { .. }
+            | Operation::Container(_)
+            | Operation::Mesh(_)
+            | Operation::Ovs(_) => {
                 return Ok(None);
             }
         }))
@@ -299,6 +316,17 @@ impl<'a> Runner<'a> {
         fresh.keep().map_err(|error| of_io(&error))
     }
 
+    fn offload(&mut self, link: &LinkRef, on: bool) -> Result<(), Refusal> {
+        let index = self.index(link)?;
+        let (Some(space), Some(home)) = (self.spaces.get(link.namespace), self.spaces.home()) else {
+            return Err(refusal(libc::ENOENT));
+        };
+        let set = || offload::set_checksums(link.name.as_str(), on);
+        let now = space.netns.within(&home.netns, set).map_err(|error| of_io(&error))?;
+        self.offloads.push((link.namespace, index, now));
+        Ok(())
+    }
+
     /// Does what is not done by a message.
     fn direct(&mut self, at: usize, operation: &Operation) {
         if let Operation::LinkAdd {
@@ -320,6 +348,10 @@ impl<'a> Runner<'a> {
                 ..LinkChange::default()
             };
             let outcome = self.add_tap(link, tap, &set);
+            return self.settle(at, outcome.map_or_else(Outcome::Failed, |()| Outcome::Done));
+        }
+        if let Operation::Offload { link, on, .. } = operation {
+            let outcome = self.offload(link, *on);
             return self.settle(at, outcome.map_or_else(Outcome::Failed, |()| Outcome::Done));
         }
         let Operation::Sysctl {

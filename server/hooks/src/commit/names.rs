@@ -7,7 +7,7 @@ use nonnet_schema::{Atom, Datum, Uuid};
 
 use crate::fault::Fault;
 use crate::tables::ports::{Blame, IFNAME};
-use crate::tables::{Tables, bridges, text};
+use crate::tables::{Tables, bridges, switched, text};
 
 /// Number of the index over `name` in tables `bridges` and `ports`.
 const BY_NAME: usize = 0;
@@ -23,6 +23,11 @@ pub(super) fn check(tables: &Tables, transaction: &mut Transaction<'_>, changes:
     for change in changes {
         let Some(row) = &change.new else { continue };
         if change.table == tables.ports.this {
+            if switched::is_on_host(tables, row) && row.get(tables.ports.ifname).is_empty() {
+                // What stays on the host is at its own name; the index over places tells it from others by that.
+                let name = row.get(tables.ports.name).clone();
+                transaction.set(tables.ports.this, row.uuid(), tables.ports.ifname, name);
+            }
             let taken = name_holder(tables, transaction, row).or_else(|| place_holder(tables, transaction, row));
             if let Some((column, why)) = taken {
                 return Err(Blame::new(tables, transaction, row).fault(column, why));

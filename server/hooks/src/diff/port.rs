@@ -10,7 +10,7 @@ use super::{End, For, Planner, Verdict, reference};
 use crate::limits::PROTOCOL;
 use crate::mirror::{Link, Namespace, NamespaceId};
 use crate::name::LinkName;
-use crate::object::{ObjectKey, Owner, Port, PortKind, Route};
+use crate::object::{Datapath, ObjectKey, Owner, Port, PortKind, Route};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase};
 use crate::want::Resolution;
 
@@ -220,7 +220,7 @@ impl<'a> Planner<'a> {
         end: &End<'a>,
         bridge: Option<(LinkRef, Vec<usize>)>,
     ) {
-        let mut set = self.common(owner, port.bridge.is_some() || !port.ipv6);
+        let mut set = self.common(owner, port.bridge.is_some() || port.datapath.is_some() || !port.ipv6);
         set.up = Some(port.up);
         set.mtu = port.mtu.filter(|_| end.have.is_some());
         let membership = Membership::of(bridge, end);
@@ -239,6 +239,8 @@ impl<'a> Planner<'a> {
         let mut needs = end.needs.clone();
         set.master = match membership {
             Membership::Kept => None,
+            // The kernel's datapath makes itself the master of its links.
+            Membership::None if port.datapath.is_some() => None,
             Membership::None => Some(None),
             Membership::Of(bridge, made) => {
                 needs.extend(made);
@@ -292,6 +294,7 @@ impl<'a> Planner<'a> {
         }
         let mut needs = end.needs.clone();
         needs.extend(self.configure(of, end, &set));
+        self.checksums(of, port, end, &needs);
         let end = End {
             link: end.link.clone(),
             have: end.have,
@@ -340,6 +343,21 @@ impl<'a> Planner<'a> {
                 );
             }
         }
+    }
+
+    /// Has the end inside make its checksums itself where packets are read in user space.
+    fn checksums(&mut self, of: For<'_>, port: &Port, end: &End<'_>, needs: &[usize]) {
+        let was = end.have.and_then(|(inside, link)| inside.offload(link.index));
+        let on = port.datapath != Some(Datapath::UserSpace);
+        if was.unwrap_or(true) == on && (on || was.is_some()) {
+            return;
+        }
+        // By then the link has its name.
+        let link = LinkRef {
+            name: port.ifname.clone(),
+            ..end.link.clone()
+        };
+        self.step(of, Phase::Raise, needs, Operation::Offload { link, on, was });
     }
 
     pub(super) fn loopback(&mut self, of: For<'_>, inside: &Namespace, id: NamespaceId) {

@@ -25,6 +25,8 @@ pub struct Port {
     pub mtu: Option<u32>,
     /// The bridge that the end on the host is a port of.
     pub bridge: Option<LinkName>,
+    /// The datapath that the end on the host is a port of, where it is one of Open vSwitch.
+    pub datapath: Option<Datapath>,
     /// Addresses of the end inside, each with its prefix length.
     pub addresses: Vec<IpNet>,
     /// Routes inside, through this link; the gateway is [`Route::default_via`].
@@ -37,6 +39,15 @@ pub struct Port {
     pub isolated: bool,
     /// Settings below `/proc/sys/net` of the namespace, path to value (`ipv4/conf/eth0/rp_filter` to `0`).
     pub sysctls: BTreeMap<EcoString, EcoString>,
+}
+
+/// Where Open vSwitch forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Datapath {
+    /// In the kernel, where its datapath is the master of its links.
+    Kernel,
+    /// In user space, where packets are read as they are: the end inside makes its checksums itself.
+    UserSpace,
 }
 
 /// What kind of link a port is.
@@ -82,6 +93,7 @@ impl Port {
             mac: None,
             mtu: None,
             bridge: None,
+            datapath: None,
             addresses: Vec::new(),
             routes: Vec::new(),
             ipv6: false,

@@ -71,7 +71,11 @@ impl Reconciler {
         if self.dirty.len() <= OBJECTS_PER_PLAN_MAX {
             return std::mem::take(&mut self.dirty);
         }
-        let leaf = |key: &ObjectKey| self.want.get(key).is_some_and(|w| matches!(w.object, Object::Port(_)));
+        let leaf = |key: &ObjectKey| {
+            self.want
+                .get(key)
+                .is_some_and(|w| matches!(w.object, Object::Port(_) | Object::OvsPort(_)))
+        };
         let mut order: Vec<ObjectKey> = self.dirty.iter().filter(|key| !leaf(key)).cloned().collect();
         order.extend(self.dirty.iter().filter(|key| leaf(key)).cloned());
         order.truncate(OBJECTS_PER_PLAN_MAX);
@@ -124,8 +128,20 @@ impl Reconciler {
                 false
             }
             Verdict::Waiting(_) if matches!(key, ObjectKey::Container(_)) && item.is_left() => false,
+            Verdict::Waiting(reason) if self.needs_busy(key) => {
+                item.state = State::Pending;
+                item.error = Some(reason.clone());
+                false
+            }
             Verdict::Waiting(reason) => {
                 self.stand(&mut item, State::Waiting, reason);
+                false
+            }
+            Verdict::Failed(reason) => {
+                if item.state != State::Failed || item.error.as_ref() != Some(reason) {
+                    self.event(now_ms, EventKind::Failed, key, &item, reason.clone());
+                }
+                self.stand(&mut item, State::Failed, reason);
                 false
             }
             Verdict::Conflict(reason) => {
@@ -140,6 +156,16 @@ impl Reconciler {
         self.put(key.clone(), item);
         // What has no steps is not held: leaving it in keeps the verdicts of those that depend on it.
         runs || !matches!(verdict, Verdict::Planned)
+    }
+
+    /// Whether something that an object needs is being made.
+    fn needs_busy(&self, key: &ObjectKey) -> bool {
+        let needs = self.want.get(key).map(|wanted| wanted.object.depends_on());
+        let is_busy = |key: &ObjectKey| {
+            let item = self.items.get(key);
+            item.is_some_and(|item| item.attempt == Attempt::UnderWay)
+        };
+        needs.unwrap_or_default().iter().any(is_busy)
     }
 
     /// The rest of a former pair is in the way: if it does not go soon, it is somebody else's.
@@ -216,7 +242,12 @@ impl Reconciler {
         if item.attempt == Attempt::Over {
             self.unseen(now_ms, key, item, &first);
         }
-        let read = |step: &Step| matches!(step.operation, Operation::Sysctl { was: None, .. });
+        let read = |step: &Step| {
+            matches!(
+                step.operation,
+                Operation::Sysctl { was: None, .. } | Operation::Offload { was: None, .. }
+            )
+        };
         if item.cause == Cause::Start && !plan.steps.iter().filter(|step| step.object == *key).all(read) {
             // What is not as wanted at the start is not adopted but made.
             item.cause = Cause::Row;

@@ -87,6 +87,7 @@ impl Reconciler {
             let (state, reason) = match verdict {
                 Verdict::Waiting(reason) => ("waiting", reason),
                 Verdict::Conflict(reason) => ("conflict", reason),
+                Verdict::Failed(reason) => ("failed", reason),
                 Verdict::Unread(reason) | Verdict::Leaving(reason) => ("pending", reason),
                 Verdict::Equal | Verdict::Absent | Verdict::Planned => return None,
             };

@@ -1,37 +1,46 @@
-//! Linux bridges.
+//! Bridges, of Linux and of Open vSwitch.
 
 use nonnet_engine::Row;
 
 use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::{LinkName, Mac};
-use crate::object::{Bridge, Object, Port, Role};
+use crate::object::{Bridge, Object, OvsBridge, Port, Role};
 use crate::reconcile::Desired;
-use crate::tables::{View, networks, number, text, texts};
+use crate::tables::{View, networks, number, switched, text, texts};
 
 super::columns!(
     "bridges"; name, kind, mac, mtu, stp, vlan_filtering, mcast_snooping, uplinks, adopt, other_config, external_ids, status, error,
 );
 
-pub(crate) const READ_BY_REFERRERS: &[&str] = &["name", "mtu"];
+pub(crate) const READ_BY_REFERRERS: &[&str] = &["name", "mtu", "other_config"];
 pub(crate) const READ_BY_TARGETS: &[&str] = &[];
 
 pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
     let this = view.tables.bridges.this;
     let columns = &view.tables.bridges;
-    if text(row, columns.kind) != "ovs" && row.get(columns.vlan_filtering).as_bool() == Some(true) {
+    if !switched::is_ovs(columns, row) && row.get(columns.vlan_filtering).as_bool() == Some(true) {
         return Desired::Invalid("vlan_filtering is not supported yet on Linux bridges; a bridge of kind ovs has VLANs".into());
     }
-    let desired = bridge(&view.tables.bridges, row).map(|mut bridge| {
-        let on_it = view.referrers.of((this, row.uuid()), view.tables.networks.this);
-        bridge.ipv6 = on_it
-            .filter_map(|uuid| view.rows.row(view.tables.networks.this, uuid))
-            .any(|row| networks::has_ipv6(&view.tables.networks, row));
-        let uplinks = texts(row, view.tables.bridges.uplinks).filter_map(|name| LinkName::new(name).ok());
-        let uplinks = uplinks.map(|name| Object::Port(Port::taken(name, bridge.name.clone(), Role::Uplink)));
-        let uplinks: Vec<Object> = uplinks.collect();
-        Desired::Objects([Object::Bridge(bridge)].into_iter().chain(uplinks).collect())
-    });
+    let on_it = view.referrers.of((this, row.uuid()), view.tables.networks.this);
+    let ipv6 = on_it
+        .filter_map(|uuid| view.rows.row(view.tables.networks.this, uuid))
+        .any(|row| networks::has_ipv6(&view.tables.networks, row));
+    let desired = if switched::is_ovs(columns, row) {
+        switched::bridge(columns, row).map(|(bridge, uplinks)| {
+            let bridge = Object::OvsBridge(OvsBridge { ipv6, ..bridge });
+            let uplinks = uplinks.into_iter().map(Object::OvsPort);
+            Desired::Objects([bridge].into_iter().chain(uplinks).collect())
+        })
+    } else {
+        bridge(columns, row).map(|bridge| {
+            let bridge = Bridge { ipv6, ..bridge };
+            let uplinks = texts(row, columns.uplinks).filter_map(|name| LinkName::new(name).ok());
+            let uplinks = uplinks.map(|name| Object::Port(Port::taken(name, bridge.name.clone(), Role::Uplink)));
+            let uplinks: Vec<Object> = uplinks.collect();
+            Desired::Objects([Object::Bridge(bridge)].into_iter().chain(uplinks).collect())
+        })
+    };
     desired.unwrap_or_else(|fault| Desired::Invalid(fault.to_string().into()))
 }
 

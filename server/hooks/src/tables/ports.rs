@@ -19,7 +19,7 @@ use crate::object::{self, NetnsRef, Object, Role, Route};
 use crate::reconcile::Desired;
 use crate::tables::lxc::Attachment;
 use crate::tables::networks::{self, IPV6_MTU_MIN, Network};
-use crate::tables::{Rows, Tables, View, bridges, leases, lxc, number, reference, references, routes, text, texts};
+use crate::tables::{Rows, Tables, View, bridges, leases, lxc, number, reference, references, routes, switched, text, texts};
 
 super::columns!(
     "ports"; name, kind, lxc, network, bridge, netns, ifname, parent, mode, members, mac, mtu, tag, trunks, addresses, leases, gateways,
@@ -136,7 +136,7 @@ pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
             let bond = port.name.clone();
             let members = members.into_iter().map(|name| Object::Port(object::Port::taken(name, bond.clone(), Role::Member)));
             let members: Vec<Object> = members.collect();
-            Desired::Objects([Object::Port(object(view, row, port))].into_iter().chain(members).collect())
+            Desired::Objects(objects(view, row, port).into_iter().chain(members).collect())
         }
         Err(fault) => Desired::Invalid(fault.to_string().into()),
     }
@@ -183,8 +183,12 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         network: network_row,
         on_bridge: bridge.is_some(),
     };
-    let kind = source.kind().map_err(|(column, why)| blame.fault(column, why))?;
-    let is_pair = kind == object::PortKind::Veth;
+    switched::check_port(tables, rows, row, bridge, &blame)?;
+    // What Open vSwitch makes is no link of a kind of the kernel's.
+    let is_on_host = switched::is_on_host(tables, row);
+    let kind = if is_on_host { Ok(object::PortKind::Veth) } else { source.kind() };
+    let kind = kind.map_err(|(column, why)| blame.fault(column, why))?;
+    let is_pair = kind == object::PortKind::Veth && !is_on_host;
     let netns = netns(tables, rows, row).map_err(|why| blame.fault("netns", why))?;
     let ifname = ifname(text(row, columns.ifname), (&name, &netns), is_pair)
         .map_err(|(column, why)| blame.fault(column, why))?;
@@ -445,6 +449,16 @@ fn named_netns(text: &str) -> Result<NetnsRef, String> {
     Ok(NetnsRef::Name(text.into()))
 }
 
+/// The objects that a port is.
+fn objects(view: &View<'_>, row: &Row, port: Port) -> Vec<Object> {
+    let bridge = switched::ovs_bridge(view.tables, view.rows, port.bridge);
+    let port = object(view, row, port);
+    match bridge {
+        Some(bridge) => switched::port(view.tables, row, bridge, port),
+        None => vec![Object::Port(port)],
+    }
+}
+
 /// The object that a port is.
 fn object(view: &View<'_>, row: &Row, port: Port) -> object::Port {
     let addresses = all_addresses(view, row, &port);
@@ -466,6 +480,7 @@ fn object(view: &View<'_>, row: &Row, port: Port) -> object::Port {
     object::Port {
         mac: port.mac.or_else(|| derived_mac(&port.kind, row)),
         kind: port.kind,
+        datapath: None,
         up: port.up,
         isolated: port.isolated,
         mtu: port.mtu,

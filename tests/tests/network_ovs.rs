@@ -1,0 +1,348 @@
+//! Bridges of Open vSwitch by rows: the real daemons forward, in user space, what the rows say.
+
+use nonnet_tests::host::{Host, delete, insert, update};
+use nonnet_tests::server::Kind;
+use nonnet_tests::switch::{Switch, column};
+use serde_json::{Value, json};
+
+/// The operation that makes a bridge in user space, known to other operations by its name.
+fn bridge(name: &str) -> Value {
+    let row = json!({"name": name, "kind": "ovs", "other_config": ["map", [["datapath_type", "netdev"]]]});
+    insert("bridges", name, &row)
+}
+
+/// The operation that makes a port with an address on a bridge of the same transaction, in the namespace of its name.
+fn port(name: &str, bridge: &str, address: &str, more: &Value) -> Value {
+    let mut row =
+        json!({"name": format!("p-{name}"), "netns": name, "bridge": ["named-uuid", bridge], "addresses": address});
+    for (column, datum) in more.as_object().into_iter().flatten() {
+        row[column] = datum.clone();
+    }
+    json!({"op": "insert", "table": "ports", "row": row})
+}
+
+/// A host with Open vSwitch and these namespaces.
+fn host(namespaces: &[&str]) -> (Host, Switch) {
+    let mut host = Host::prepare(&[]);
+    let switch = Switch::start(&mut host);
+    host.run();
+    for name in namespaces {
+        host.netns.add(name).unwrap();
+    }
+    (host, switch)
+}
+
+/// How many octets arrive of a hundred thousand that one namespace sends to another's address by TCP.
+fn tcp(host: &Host, from: &str, to: &str, address: &str) -> String {
+    let script = format!(
+        "ip netns exec {to} nc -l -d {address} 7000 >/run/received & server=$!
+         for try in $(seq 200); do ip netns exec {to} ss -ltn | grep -q :7000 && break; sleep 0.05; done
+         head -c 100000 /dev/zero | ip netns exec {from} timeout 20 nc -N {address} 7000
+         kill $server 2>/dev/null; wait $server; stat -c %s /run/received"
+    );
+    host.sh(&script).trim().to_owned()
+}
+
+#[test]
+fn bridge_and_ports_carry_pings_and_tcp() {
+    let (mut host, _switch) = host(&["c1", "c2"]);
+    let network = json!({"name": "lan", "bridge": ["named-uuid", "ovs0"], "ipam": "sequential",
+        "subnets": ["map", [["10.8.0.0/24", "10.8.0.1"], ["fd08::/64", "fd08::1"]]]});
+    let on_network = |name: &str| {
+        json!({"op": "insert", "table": "ports",
+            "row": {"name": format!("p-{name}"), "netns": name, "network": ["named-uuid", "lan"]}})
+    };
+    host.transact(&[
+        bridge("ovs0"),
+        insert("networks", "lan", &network),
+        on_network("c1"),
+        on_network("c2"),
+    ]);
+    host.converged();
+    // The gateways are on the bridge's own port.
+    for address in ["10.8.0.1", "10.8.0.3", "fd08::1"] {
+        host.until(&format!("{address} answers"), |host| host.pings("c1", address));
+    }
+    assert_eq!(tcp(&host, "c1", "c2", "10.8.0.3"), "100000");
+    assert_eq!(host.row("bridges", "ovs0")["status"]["state"], "converged");
+    // Each row there says whose it is.
+    for (table, row) in [("Bridge", "ovs0"), ("Port", "p-c1"), ("Interface", "p-c1")] {
+        assert!(
+            column(&host, table, row, "external_ids:nonnet").contains("s/"),
+            "{table} {row}"
+        );
+    }
+    // Both ends of the switch agree that everything was taken in.
+    assert_eq!(
+        column(&host, "Open_vSwitch", ".", "cur_cfg"),
+        column(&host, "Open_vSwitch", ".", "next_cfg")
+    );
+
+    host.transact(&[
+        delete("ports", "p-c1"),
+        delete("ports", "p-c2"),
+        delete("networks", "lan"),
+        delete("bridges", "ovs0"),
+    ]);
+    host.converged();
+    host.until("nothing is left", |host| {
+        host.sh("ovs-vsctl list-br").is_empty() && host.link("ovs0").is_none() && host.link("p-c1").is_none()
+    });
+}
+
+#[test]
+fn tags_separate_and_trunks_and_patches_join() {
+    let (mut host, _switch) = host(&["c1", "c2", "c3"]);
+    let patch = |name: &str, bridge: &str, peer: &str| {
+        let row = json!({"name": name, "kind": "patch", "bridge": ["named-uuid", bridge], "options": ["map", [["peer", peer]]]});
+        json!({"op": "insert", "table": "ports", "row": row})
+    };
+    host.transact(&[
+        bridge("ovs0"),
+        bridge("ovs1"),
+        port("c1", "ovs0", "10.8.0.1/24", &json!({"tag": 10})),
+        port("c2", "ovs0", "10.8.0.2/24", &json!({"tag": 20})),
+        port("c3", "ovs1", "10.8.0.3/24", &json!({"tag": 10})),
+        patch("to1", "ovs0", "to0"),
+        patch("to0", "ovs1", "to1"),
+    ]);
+    host.converged();
+    host.until("the patch joins the bridges", |host| host.pings("c1", "10.8.0.3"));
+    assert!(!host.succeeds("ip netns exec c1 ping -n -c 2 -i 0.2 -W 1 10.8.0.2"));
+
+    host.transact(&[update("ports", "p-c2", &json!({"tag": 10}))]);
+    host.converged();
+    host.until("the same tag joins", |host| host.pings("c1", "10.8.0.2"));
+
+    // The patch carries only what its trunks say.
+    host.transact(&[update("ports", "to1", &json!({"trunks": ["set", [20, 30]]}))]);
+    host.converged();
+    assert_eq!(column(&host, "Port", "to1", "trunks"), "[20, 30]");
+    assert!(!host.succeeds("ip netns exec c1 ping -n -c 2 -i 0.2 -W 1 10.8.0.3"));
+}
+
+#[test]
+fn internal_port_is_a_link_of_the_host() {
+    let (mut host, _switch) = host(&["c1"]);
+    let internal = json!({"name": "store", "kind": "internal", "bridge": ["named-uuid", "ovs0"], "mtu": 1400,
+        "mac": "02:00:00:00:00:77", "addresses": "10.8.0.9/24"});
+    host.transact(&[
+        bridge("ovs0"),
+        insert("ports", "store", &internal),
+        port("c1", "ovs0", "10.8.0.1/24", &json!({})),
+    ]);
+    host.converged();
+    host.until("the port answers", |host| host.pings("c1", "10.8.0.9"));
+    let link = host.link("store").unwrap();
+    assert_eq!(
+        (&link["mtu"], &link["address"]),
+        (&json!(1400), &json!("02:00:00:00:00:77"))
+    );
+    assert_eq!(host.row("ports", "store")["addresses_in_use"], "10.8.0.9/24");
+
+    let (error, details) = host.refused(&[json!({"op": "insert", "table": "ports",
+        "row": {"name": "alone", "kind": "internal"}})]);
+    assert!(
+        !error.is_empty() && details.contains("alone") && details.contains("bridge"),
+        "{error}: {details}"
+    );
+}
+
+#[test]
+fn port_that_cannot_be_fails_with_the_words_of_the_switch_and_others_converge() {
+    let (mut host, _switch) = host(&["c1"]);
+    let broken = json!({"name": "ovs1", "kind": "ovs", "uplinks": "nosuch0",
+        "other_config": ["map", [["datapath_type", "netdev"]]]});
+    host.transact(&[
+        bridge("ovs0"),
+        port("c1", "ovs0", "10.8.0.1/24", &json!({})),
+        insert("bridges", "ovs1", &broken),
+    ]);
+    assert_eq!(host.settled(), 1);
+    assert_eq!(host.state("bridges", "ovs1"), "failed");
+    assert_eq!(
+        host.error("bridges", "ovs1"),
+        "could not open network device nosuch0 (No such device)"
+    );
+    assert_eq!(
+        (host.state("bridges", "ovs0"), host.state("ports", "p-c1")),
+        ("converged".into(), "converged".into())
+    );
+    // The switch itself says that all is done.
+    assert_eq!(
+        column(&host, "Open_vSwitch", ".", "cur_cfg"),
+        column(&host, "Open_vSwitch", ".", "next_cfg")
+    );
+
+    host.sh("ip link add nosuch0 type veth peer name nosuch1");
+    host.until_state("bridges", "ovs1", "converged");
+    assert_eq!(host.error("bridges", "ovs1"), "");
+}
+
+#[test]
+fn datapath_that_is_not_there_is_the_error_of_the_bridge() {
+    let (mut host, _switch) = host(&[]);
+    host.transact(&[insert("bridges", "ovs0", &json!({"name": "ovs0", "kind": "ovs"}))]);
+    host.until_state("bridges", "ovs0", "failed");
+    assert!(
+        host.error("bridges", "ovs0").contains("no ofport"),
+        "{}",
+        host.error("bridges", "ovs0")
+    );
+}
+
+#[test]
+fn what_others_change_is_healed() {
+    let (mut host, _switch) = host(&["c1", "c2"]);
+    host.transact(&[
+        bridge("ovs0"),
+        port("c1", "ovs0", "10.8.0.1/24", &json!({"tag": 10})),
+        port("c2", "ovs0", "10.8.0.2/24", &json!({"tag": 10})),
+    ]);
+    host.converged();
+    host.until("the port answers", |host| host.pings("c1", "10.8.0.2"));
+    for damage in [
+        "ovs-vsctl del-port p-c2",
+        "ovs-vsctl set Port p-c2 tag=20",
+        "ovs-vsctl set Port p-c2 trunks=1,2",
+        "ovs-vsctl set Bridge ovs0 stp_enable=true",
+        "ip link del p-c2",
+        "ovs-vsctl del-br ovs0",
+    ] {
+        let before = host.last_event();
+        host.sh(damage);
+        host.until(&format!("healed after: {damage}"), |host| {
+            host.events(before).iter().any(|event| event["kind"] == "healed")
+        });
+        host.converged();
+        host.until(&format!("answers after: {damage}"), |host| host.pings("c1", "10.8.0.2"));
+        assert_eq!(column(&host, "Port", "p-c2", "tag"), "10");
+        assert_eq!(column(&host, "Bridge", "ovs0", "stp_enable"), "false");
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_left_and_what_is_stale_is_collected() {
+    let (mut host, _switch) = host(&["c1", "c2"]);
+    host.sh(
+        "ovs-vsctl --timeout=20 add-br mine -- set Bridge mine datapath_type=netdev -- add-port mine theirs -- set Interface theirs type=internal",
+    );
+    let uuid = column(&host, "Bridge", "mine", "_uuid");
+    host.transact(&[
+        bridge("mine"),
+        bridge("ovs0"),
+        port("c1", "ovs0", "10.8.0.1/24", &json!({})),
+    ]);
+    host.until_state("bridges", "mine", "conflict");
+    assert!(host.error("bridges", "mine").contains("not nonnet's"));
+    host.until_state("ports", "p-c1", "converged");
+
+    // What another database has made carries another mark.
+    host.stop();
+    let file = host.file();
+    std::fs::remove_file(&file).unwrap();
+    host.run();
+    host.transact(&[bridge("ovs2"), port("c2", "ovs2", "10.8.0.1/24", &json!({}))]);
+    host.converged();
+    host.sh("ovs-vsctl add-port ovs2 guest -- set Interface guest type=internal");
+    host.transact(&[delete("ports", "p-c2")]);
+    host.until("the port is gone", |host| {
+        !host.sh("ovs-vsctl list-ports ovs2").contains("p-c2")
+    });
+    host.transact(&[delete("bridges", "ovs2")]);
+    let failed = host.settled();
+    assert_eq!(failed, 1, "a bridge with somebody else's port is not deleted");
+    assert!(host.succeeds("ovs-vsctl br-exists ovs2"));
+    host.sh("ovs-vsctl del-port ovs2 guest");
+    host.until("the bridge goes with its last guest", |host| {
+        !host.succeeds("ovs-vsctl br-exists ovs2")
+    });
+    assert!(
+        host.succeeds("ovs-vsctl br-exists ovs0"),
+        "the bridge of another database"
+    );
+    assert_eq!(column(&host, "Bridge", "mine", "_uuid"), uuid);
+    assert_eq!(host.sh("ovs-vsctl list-ports mine").trim(), "theirs");
+}
+
+#[test]
+fn stale_rows_of_ours_are_collected_at_the_start() {
+    let (mut host, mut switch) = host(&["c1", "c2"]);
+    host.transact(&[
+        bridge("ovs0"),
+        bridge("ovs1"),
+        port("c1", "ovs0", "10.8.0.1/24", &json!({})),
+        port("c2", "ovs0", "10.8.0.2/24", &json!({})),
+    ]);
+    host.converged();
+    // Open vSwitch is away while the rows go.
+    switch.stop_vswitchd();
+    switch.stop_database();
+    host.until_state("bridges", "ovs0", "waiting");
+    host.transact(&[delete("ports", "p-c1"), delete("bridges", "ovs1")]);
+    host.stop();
+    switch.start_database(&mut host);
+    switch.start_vswitchd(&mut host);
+    assert!(host.succeeds("ovs-vsctl br-exists ovs1"));
+    host.run();
+    host.converged();
+    host.until("only what is wanted is left", |host| {
+        host.sh("ovs-vsctl list-br").trim() == "ovs0" && host.sh("ovs-vsctl list-ports ovs0").trim() == "p-c2"
+    });
+}
+
+#[test]
+fn rows_wait_for_the_switch_and_say_so() {
+    let mut host = Host::prepare(&[]);
+    host.run();
+    for name in ["c1", "c2"] {
+        host.netns.add(name).unwrap();
+    }
+    host.transact(&[bridge("ovs0"), port("c1", "ovs0", "10.8.0.1/24", &json!({}))]);
+    host.until_state("bridges", "ovs0", "waiting");
+    let error = host.error("bridges", "ovs0");
+    assert!(
+        error.starts_with("Open vSwitch is not there") && error.contains("db.sock"),
+        "{error}"
+    );
+
+    let mut switch = Switch::start(&mut host);
+    host.converged();
+
+    switch.stop_vswitchd();
+    let find = json!([["name", "==", "ovs0"]]);
+    let uuid = host.transact(&[json!({"op": "select", "table": "bridges", "where": find, "columns": ["_uuid"]})]);
+    let row = json!({"name": "p-c2", "netns": "c2", "bridge": uuid[0]["rows"][0]["_uuid"], "addresses": "10.8.0.2/24"});
+    host.transact(&[insert("ports", "second", &row)]);
+    host.until_state("ports", "p-c2", "waiting");
+    let error = host.error("ports", "p-c2");
+    assert!(error.contains("ovs-vswitchd"), "{error}");
+    switch.start_vswitchd(&mut host);
+    host.converged();
+    host.until("the ports answer", |host| host.pings("c1", "10.8.0.2"));
+
+    switch.stop_database();
+    host.until_state("bridges", "ovs0", "waiting");
+    switch.start_database(&mut host);
+    host.converged();
+}
+
+#[test]
+fn switch_whose_database_is_in_nonnetd_is_the_same() {
+    let mut host = Host::prepare(&[]);
+    let _switch = Switch::start_with(&mut host, Kind::Nonnetd);
+    host.run();
+    for name in ["c1", "c2"] {
+        host.netns.add(name).unwrap();
+    }
+    host.transact(&[
+        bridge("ovs0"),
+        port("c1", "ovs0", "10.8.0.1/24", &json!({"tag": 10})),
+        port("c2", "ovs0", "10.8.0.2/24", &json!({"tag": 10})),
+    ]);
+    host.converged();
+    host.until("the ports answer", |host| host.pings("c1", "10.8.0.2"));
+    host.transact(&[delete("ports", "p-c1")]);
+    host.converged();
+    assert_eq!(host.sh("ovs-vsctl list-ports ovs0").trim(), "p-c2");
+}
