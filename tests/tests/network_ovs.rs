@@ -346,3 +346,20 @@ fn switch_whose_database_is_in_nonnetd_is_the_same() {
     host.converged();
     assert_eq!(host.sh("ovs-vsctl list-ports ovs0").trim(), "p-c2");
 }
+
+#[test]
+fn container_of_a_row_is_on_the_switch() {
+    let (mut host, _switch) = host(&["c1"]);
+    host.netns.create_container("101").unwrap();
+    let properties = json!(["map", [["ipv4", "10.8.0.5/24"], ["network_type", "bridge"]]]);
+    let container = json!({"id": "101", "bridge": "ovs0", "running": true, "properties": properties});
+    host.transact(&[
+        bridge("ovs0"),
+        port("c1", "ovs0", "10.8.0.1/24", &json!({})),
+        insert("lxc", "container", &container),
+    ]);
+    host.netns.start_container("101").unwrap();
+    host.until_state("lxc", "101", "converged");
+    host.until("the container answers", |host| host.pings("c1", "10.8.0.5"));
+    assert!(host.sh("ovs-vsctl list-ports ovs0").contains("vi101"));
+}
