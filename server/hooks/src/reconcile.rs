@@ -45,6 +45,8 @@ pub struct Reconciler {
     unsettled: BTreeMap<u64, usize>,
     loaded: bool,
     cfg: u64,
+    /// The oldest commit that the newest change of rows may be of.
+    unseen_cfg: u64,
     progress: Option<(u64, usize)>,
     resync_ms: u64,
     random: u64,
@@ -138,6 +140,7 @@ impl Reconciler {
             unsettled: BTreeMap::new(),
             loaded: false,
             cfg: 0,
+            unseen_cfg: 0,
             progress: None,
             resync_ms: 0,
             random: options.seed,
@@ -192,6 +195,8 @@ impl Reconciler {
     }
 
     fn wanted(&mut self, now_ms: u64, cfg: u64, changes: Vec<(Owner, Desired)>) {
+        // What changed may be of any commit since the last ones that were told of.
+        self.unseen_cfg = cfg.min(self.cfg + 1);
         self.cfg = self.cfg.max(cfg);
         let cause = if self.loaded { Cause::Row } else { Cause::Start };
         for (owner, desired) in changes {
@@ -212,7 +217,7 @@ impl Reconciler {
             Desired::Waiting(reason) => (vec![], Some((State::Waiting, reason))),
             Desired::Invalid(reason) => (vec![], Some((State::Failed, reason))),
             Desired::Gone => {
-                self.release(now_ms, cfg, &owner, before);
+                self.release(now_ms, &owner, before);
                 self.bad_rows -= usize::from(row.bad);
                 self.stale_rows.remove(&owner);
                 return;
@@ -228,10 +233,10 @@ impl Reconciler {
             let key = wanted.key();
             row.keys.insert(key.clone());
             self.want_object(&key, wanted);
-            self.soil(now_ms, cfg, cause, &key, &owner);
+            self.soil(now_ms, cause, &key, &owner);
         }
         let gone = before.difference(&row.keys).cloned().collect();
-        self.release(now_ms, cfg, &owner, gone);
+        self.release(now_ms, &owner, gone);
         self.rows.insert(owner.clone(), row);
         self.stale_rows.insert(owner);
     }
@@ -250,7 +255,7 @@ impl Reconciler {
         self.dirty.extend(self.want.dependents(key).cloned());
     }
 
-    fn release(&mut self, now_ms: u64, cfg: u64, owner: &Owner, keys: BTreeSet<ObjectKey>) {
+    fn release(&mut self, now_ms: u64, owner: &Owner, keys: BTreeSet<ObjectKey>) {
         for key in keys {
             let netns = self.want.get(&key).and_then(|w| w.object.netns()).cloned();
             if self.want.get(&key).is_some_and(|w| w.owner == *owner) {
@@ -259,7 +264,7 @@ impl Reconciler {
             self.want.remove(&key, owner);
             self.unwatch(netns);
             self.dirty.extend(self.want.dependents(&key).cloned());
-            self.soil(now_ms, cfg, Cause::Row, &key, owner);
+            self.soil(now_ms, Cause::Row, &key, owner);
             // Somebody who waited for the name has it now.
             if let Some(heir) = self.want.get(&key).map(|w| w.owner.clone()) {
                 self.stale_rows.insert(heir);
@@ -296,12 +301,12 @@ impl Reconciler {
     }
 
     /// Notes that a commit changed an object, which starts over.
-    fn soil(&mut self, now_ms: u64, cfg: u64, cause: Cause, key: &ObjectKey, owner: &Owner) {
+    fn soil(&mut self, now_ms: u64, cause: Cause, key: &ObjectKey, owner: &Owner) {
         let wanted = self.want.get(key).map(|w| w.owner.clone());
         let mut item = self.take(key).unwrap_or_else(|| Item::new(now_ms));
         if item.unsettled.is_none() {
-            item.unsettled = Some(cfg);
-            *self.unsettled.entry(cfg).or_default() += 1;
+            item.unsettled = Some(self.unseen_cfg);
+            *self.unsettled.entry(self.unseen_cfg).or_default() += 1;
         }
         item.owner = wanted.or_else(|| Some(owner.clone()));
         item.state = State::Pending;

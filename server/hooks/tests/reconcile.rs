@@ -201,6 +201,25 @@ impl World {
 }
 
 #[test]
+fn commits_that_are_told_of_together_are_followed_together() {
+    let mut world = World::new(Heal::On, false, 2);
+    world.commit(rows(1));
+    assert_eq!(world.progress, (1, 0));
+    // The kernel's side was busy meanwhile: three commits came, of which any may have made the port.
+    world.cfg += 3;
+    let changes = vec![(owner("ports", 1), port(1))];
+    let told = world.reconciler.handle(
+        world.now_ms,
+        Input::Wanted {
+            cfg: world.cfg,
+            changes,
+        },
+    );
+    let progress = told.iter().find(|output| matches!(output, Output::Progress { .. }));
+    assert_eq!(progress, None, "none of them is followed before the port is there");
+}
+
+#[test]
 fn commit_costs_what_it_changes() {
     let mut world = World::new(Heal::On, false, 601);
     world.commit(rows(600));
