@@ -1,6 +1,6 @@
 //! The reconciler's judgement: what a comparison means for an object, and whether its steps run now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use ecow::{EcoString, eco_format};
 
@@ -54,8 +54,13 @@ impl Reconciler {
         loop {
             let Diff { plan, verdicts } = diff::plan(&self.want, &self.have, &keys);
             let before = keys.len();
+            let mut steps: HashMap<&ObjectKey, Vec<&Step>> = HashMap::new();
+            for step in &plan.steps {
+                steps.entry(&step.object).or_default().push(step);
+            }
             for (key, verdict) in &verdicts {
-                if !self.judge(now_ms, key, verdict, &plan) {
+                let steps = steps.get(key).map_or(&[][..], Vec::as_slice);
+                if !self.judge(now_ms, key, verdict, steps) {
                     keys.remove(key);
                 }
             }
@@ -85,7 +90,7 @@ impl Reconciler {
     }
 
     /// Takes note of a verdict. Gives whether the object's steps may run.
-    pub(super) fn judge(&mut self, now_ms: u64, key: &ObjectKey, verdict: &Verdict, plan: &Plan) -> bool {
+    pub(super) fn judge(&mut self, now_ms: u64, key: &ObjectKey, verdict: &Verdict, steps: &[&Step]) -> bool {
         let mut item = self.take(key).unwrap_or_else(|| Item::new(now_ms));
         if !matches!(verdict, Verdict::Leaving(_)) && item.leaving_ms.take().is_some() {
             self.retries.remove(&(item.due_ms, key.clone()));
@@ -151,7 +156,7 @@ impl Reconciler {
                 self.stand(&mut item, State::Conflict, reason);
                 false
             }
-            Verdict::Planned => self.planned(now_ms, key, &mut item, plan),
+            Verdict::Planned => self.planned(now_ms, key, &mut item, steps),
         };
         self.put(key.clone(), item);
         // What has no steps is not held: leaving it in keeps the verdicts of those that depend on it.
@@ -218,13 +223,9 @@ impl Reconciler {
         self.settle(item);
     }
 
-    /// The kernel differs from what is wanted: whether to run the plan now.
-    pub(super) fn planned(&mut self, now_ms: u64, key: &ObjectKey, item: &mut Item, plan: &Plan) -> bool {
-        let first = plan
-            .steps
-            .iter()
-            .find(|step| step.object == *key)
-            .map(|step| eco_format!("{}", step.operation));
+    /// The kernel differs from what is wanted: whether to run these steps now.
+    pub(super) fn planned(&mut self, now_ms: u64, key: &ObjectKey, item: &mut Item, steps: &[&Step]) -> bool {
+        let first = steps.first().map(|step| eco_format!("{}", step.operation));
         let first = first.unwrap_or_default();
         if self.options.observe_only {
             let text = eco_format!("not applied, since the server only observes: {first}");
@@ -242,13 +243,13 @@ impl Reconciler {
         if item.attempt == Attempt::Over {
             self.unseen(now_ms, key, item, &first);
         }
-        let read = |step: &Step| {
+        let read = |step: &&Step| {
             matches!(
                 step.operation,
                 Operation::Sysctl { was: None, .. } | Operation::Offload { was: None, .. }
             )
         };
-        if item.cause == Cause::Start && !plan.steps.iter().filter(|step| step.object == *key).all(read) {
+        if item.cause == Cause::Start && !steps.iter().all(read) {
             // What is not as wanted at the start is not adopted but made.
             item.cause = Cause::Row;
         }
