@@ -10,8 +10,10 @@
 
 mod command;
 mod containers;
+mod events;
 mod fake;
 mod finder;
+mod hub;
 mod kernel;
 pub mod limits;
 mod live;

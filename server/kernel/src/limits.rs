@@ -11,11 +11,17 @@ pub const REQUEST_BUFFER_BYTES: usize = 4 << 20;
 /// Bytes of the receive buffer of a socket for events in the server's own namespace: ten events per new veth, for thousands of them.
 pub const EVENT_BUFFER_BYTES: usize = 32 << 20;
 
-/// Bytes of the receive buffer of a socket for events in another namespace.
+/// Bytes of the receive buffer of the socket for the events of all other namespaces: as many as in the server's own.
+pub const EVENT_BUFFER_ALL_BYTES: usize = 32 << 20;
+
+/// Bytes of the receive buffer of a socket for events in another namespace, where one for all may not be.
 pub const EVENT_BUFFER_INSIDE_BYTES: usize = 1 << 20;
 
 /// Bytes of the longest datagram that netlink sends (`NLMSG_GOODSIZE` is far below).
 pub const DATAGRAM_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of events that are gathered before they are decoded.
+pub const EVENTS_BYTES_MAX: usize = 8 << 20;
 
 /// Links to delete from which on they are deleted as a group, in one message, instead of one by one at 17 ms each.
 pub const GROUP_DELETE_MIN: usize = 2;

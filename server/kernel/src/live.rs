@@ -33,8 +33,10 @@ const READY_MAX: usize = 64;
 const TOKEN_WAKE: u64 = 0;
 const TOKEN_NAMES: u64 = 1;
 const TOKEN_PROCESS: u64 = 2;
-/// The token of the server's own namespace; others have their inode number, which nsfs counts from far above.
+/// The token of the server's own namespace, and that of all others together. Where each has a socket, it has its inode number, which nsfs
+/// counts from far above.
 const TOKEN_HOST: u64 = 3;
+const TOKEN_HUB: u64 = 4;
 
 /// The loop's state.
 pub(crate) struct Live {
@@ -90,9 +92,12 @@ impl Live {
         };
         live.epoll
             .add(live.wake.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_WAKE))?;
-        if let Some(home) = live.spaces.home() {
+        if let Some(events) = live.spaces.home().and_then(|home| home.sockets.events.as_ref()) {
             live.epoll
-                .add(&home.sockets.events, EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_HOST))?;
+                .add(events, EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_HOST))?;
+        }
+        if let Some(hub) = live.spaces.hub() {
+            live.epoll.add(hub, EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_HUB))?;
         }
         live.listen_for_names();
         Ok(live)
@@ -129,6 +134,8 @@ impl Live {
                 TOKEN_NAMES => self.names_changed(),
                 TOKEN_PROCESS => {}
                 TOKEN_HOST => events.push(NamespaceId::Host),
+                // Whichever other namespace is asked for, all of them answer.
+                TOKEN_HUB => events.push(NamespaceId::Inode(TOKEN_HUB)),
                 inode => events.push(NamespaceId::Inode(inode)),
             }
         }
@@ -286,7 +293,7 @@ impl Live {
     fn unwatch(&mut self, netns: &NetnsRef) -> Result<(), Over> {
         self.finder.unwatch(netns);
         let gone = self.spaces.close(netns, None);
-        self.tell(gone)
+        self.tell(gone.into_iter().collect())
     }
 
     fn tell(&self, observations: Vec<Observation>) -> Result<(), Over> {
@@ -389,11 +396,9 @@ impl Live {
         let (NamespaceId::Inode(token), Some(space)) = (id, self.spaces.get(id)) else {
             return;
         };
+        let Some(events) = &space.sockets.events else { return };
         // The kernel takes a closed descriptor out of the set by itself.
-        if let Err(error) = self
-            .epoll
-            .add(&space.sockets.events, EpollEvent::new(EpollFlags::EPOLLIN, token))
-        {
+        if let Err(error) = self.epoll.add(events, EpollEvent::new(EpollFlags::EPOLLIN, token)) {
             tracing::warn!(%error, namespace = %id, "events cannot be waited for");
         }
     }

@@ -15,7 +15,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
-use crate::limits::{EVENT_BUFFER_BYTES, EVENT_BUFFER_INSIDE_BYTES};
 use crate::wire::{Wire, enlarge};
 
 /// The multicast groups of linux/rtnetlink.h that the mirror needs: links, addresses and routes of both families.
@@ -28,11 +27,11 @@ pub(crate) struct Netns {
     inode: u64,
 }
 
-/// What is open in a namespace: a socket for requests and one for events.
+/// What is open in a namespace: a socket for requests, and one for events unless another one listens to it.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     pub(crate) wire: Wire,
-    pub(crate) events: Socket,
+    pub(crate) events: Option<Socket>,
 }
 
 impl Netns {
@@ -103,17 +102,11 @@ impl Netns {
         }
     }
 
-    /// Opens the sockets inside.
-    pub(crate) fn sockets(&self, home: &Self) -> io::Result<Sockets> {
-        let host = self.inode == home.inode;
+    /// Opens the sockets inside; that for events has this many bytes of buffer, or is left out.
+    pub(crate) fn sockets(&self, home: &Self, events_bytes: Option<usize>) -> io::Result<Sockets> {
         self.within(home, || {
-            let bytes = if host {
-                EVENT_BUFFER_BYTES
-            } else {
-                EVENT_BUFFER_INSIDE_BYTES
-            };
             Ok(Sockets {
-                events: listen(bytes)?,
+                events: events_bytes.map(listen).transpose()?,
                 wire: Wire::open()?,
             })
         })
@@ -126,7 +119,8 @@ pub(crate) fn has_ended(process: &OwnedFd) -> bool {
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(n) if n > 0)
 }
 
-fn listen(bytes: usize) -> io::Result<Socket> {
+/// Opens a socket for the events of the calling thread's namespace.
+pub(crate) fn listen(bytes: usize) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind(&SocketAddr::new(0, 0))?;
     socket.set_non_blocking(true)?;

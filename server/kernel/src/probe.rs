@@ -23,6 +23,9 @@ const CAP_NET_ADMIN: u32 = 12;
 /// The bit of `CAP_SYS_ADMIN`, without which no other namespace can be entered.
 const CAP_SYS_ADMIN: u32 = 21;
 
+/// The bit of `CAP_NET_BROADCAST`, without which no socket listens to another namespace.
+const CAP_NET_BROADCAST: u32 = 11;
+
 /// What can be done here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
@@ -34,6 +37,13 @@ pub struct Capabilities {
     pub ipv6: bool,
     /// The kinds of links that can be made, of those that nonnet makes; empty when that could not be tried.
     pub links: Vec<EcoString>,
+}
+
+/// Whether a socket may listen to the events of all namespaces, in one of its own.
+pub(crate) fn may_listen_to_all() -> bool {
+    [CAP_NET_BROADCAST, CAP_NET_ADMIN, CAP_SYS_ADMIN]
+        .iter()
+        .all(|bit| effective() & (1 << bit) != 0)
 }
 
 impl Capabilities {

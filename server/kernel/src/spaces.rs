@@ -5,15 +5,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use nonnet_hooks::limits::PROTOCOL;
 use nonnet_hooks::mirror::{Change, InstalledRoute, NamespaceId, Observation, Snapshot};
 use nonnet_hooks::object::NetnsRef;
 use rtnetlink::packet_route::AddressFamily;
 
+use crate::events;
+use crate::hub::Hub;
+use crate::limits::{EVENT_BUFFER_BYTES, EVENT_BUFFER_INSIDE_BYTES};
 use crate::message;
 use crate::netns::{Netns, Sockets};
-use crate::wire::{Part, parts, read};
+use crate::probe;
 
 /// An open namespace.
 #[derive(Debug)]
@@ -27,6 +31,10 @@ pub(crate) struct Space {
 #[derive(Debug, Default)]
 pub(crate) struct Spaces {
     open: HashMap<NamespaceId, Space>,
+    /// Where each reference points.
+    places: HashMap<NetnsRef, NamespaceId>,
+    /// Listens to all but the server's own. Those that it may not listen to have a socket for their events each.
+    hub: Option<Hub>,
     home: u64,
     ipv6: bool,
 }
@@ -37,14 +45,21 @@ pub(crate) struct Drained {
     pub(crate) observations: Vec<Observation>,
     /// Events were lost.
     pub(crate) overrun: bool,
+    /// Namespaces whose routes have to be read again.
+    routes_lost: BTreeSet<NamespaceId>,
 }
 
 impl Spaces {
     /// Opens the namespace of the calling thread, which is the server's own.
     pub(crate) fn new(ipv6: bool) -> io::Result<Self> {
+        let hub = if probe::may_listen_to_all() {
+            Hub::open().ok()
+        } else {
+            None
+        };
         let netns = Netns::own()?;
         let home = netns.inode();
-        let sockets = netns.sockets(&netns)?;
+        let sockets = netns.sockets(&netns, Some(EVENT_BUFFER_BYTES))?;
         let space = Space {
             netns,
             sockets,
@@ -52,9 +67,16 @@ impl Spaces {
         };
         Ok(Self {
             open: HashMap::from([(NamespaceId::Host, space)]),
+            places: HashMap::new(),
+            hub,
             home,
             ipv6,
         })
+    }
+
+    /// The descriptor that becomes readable when other namespaces than the server's own have something to say, if one does for all.
+    pub(crate) fn hub(&self) -> Option<BorrowedFd<'_>> {
+        self.hub.as_ref().map(Hub::as_fd)
     }
 
     pub(crate) fn home(&self) -> Option<&Space> {
@@ -94,49 +116,58 @@ impl Spaces {
     pub(crate) fn open(&mut self, netns: Netns, reference: NetnsRef) -> io::Result<Option<Observation>> {
         let id = self.id(&netns);
         if let Some(space) = self.open.get_mut(&id) {
-            space.references.insert(reference);
+            space.references.insert(reference.clone());
+            self.places.insert(reference, id);
             return Ok(None);
         }
-        let home = self
-            .home()
-            .ok_or_else(|| io::Error::other("the server's own namespace is not open"))?;
-        let sockets = netns.sockets(&home.netns)?;
+        let joined = self.hub.as_mut().is_some_and(|hub| hub.join(&netns, id).is_ok());
+        let of_its_own = (!joined).then_some(EVENT_BUFFER_INSIDE_BYTES);
+        let sockets = match self.home() {
+            Some(home) => netns.sockets(&home.netns, of_its_own),
+            None => Err(io::Error::other("the server's own namespace is not open")),
+        };
+        let sockets = sockets.inspect_err(|_| self.remove(id))?;
         self.open.insert(
             id,
             Space {
                 netns,
                 sockets,
-                references: BTreeSet::from([reference]),
+                references: BTreeSet::from([reference.clone()]),
             },
         );
         match self.dump(id) {
-            Ok(dump) => Ok(Some(dump)),
+            Ok(dump) => {
+                self.places.insert(reference, id);
+                Ok(Some(dump))
+            }
             Err(error) => {
-                self.open.remove(&id);
+                self.remove(id);
                 Err(error)
             }
         }
     }
 
-    /// Gives up a reference, wherever it pointed except to `keep`; namespaces that have none left are closed.
-    pub(crate) fn close(&mut self, reference: &NetnsRef, keep: Option<NamespaceId>) -> Vec<Observation> {
-        let mut closed = Vec::new();
-        for (id, space) in &mut self.open {
-            let left = Some(*id) != keep && space.references.remove(reference);
-            if left && space.references.is_empty() && *id != NamespaceId::Host {
-                closed.push(*id);
-            }
+    /// Gives up a reference, wherever it pointed except to `keep`; a namespace that has none left is closed.
+    pub(crate) fn close(&mut self, reference: &NetnsRef, keep: Option<NamespaceId>) -> Option<Observation> {
+        let id = *self.places.get(reference).filter(|id| Some(**id) != keep)?;
+        self.places.remove(reference);
+        let space = self.open.get_mut(&id)?;
+        space.references.remove(reference);
+        if id == NamespaceId::Host || !space.references.is_empty() {
+            return None;
         }
-        for id in &closed {
-            self.open.remove(id);
+        self.remove(id);
+        Some(Observation {
+            namespace: id,
+            change: Change::Gone,
+        })
+    }
+
+    fn remove(&mut self, id: NamespaceId) {
+        self.open.remove(&id);
+        if let Some(hub) = &mut self.hub {
+            hub.leave(id);
         }
-        closed
-            .into_iter()
-            .map(|namespace| Observation {
-                namespace,
-                change: Change::Gone,
-            })
-            .collect()
     }
 
     /// Reads all that a namespace has.
@@ -196,59 +227,45 @@ impl Spaces {
         })
     }
 
-    /// Reads the events of these namespaces, as far as they have come.
+    /// Reads the events of these namespaces, as far as they have come; where one socket listens to several, those of all of them.
     pub(crate) fn drain(&mut self, ids: &[NamespaceId]) -> Drained {
         let mut drained = Drained::default();
-        let mut routes_lost = Vec::new();
-        for id in ids {
-            let Some(space) = self.open.get(id) else { continue };
-            let before = drained.observations.len();
-            drained.overrun |= events(*id, space, &mut drained.observations);
-            if drained
-                .observations
-                .iter()
-                .skip(before)
-                .any(|o| drops_routes(&o.change))
-            {
-                routes_lost.push(*id);
-            }
+        if let Some(hub) = self
+            .hub
+            .as_ref()
+            .filter(|_| ids.iter().any(|id| *id != NamespaceId::Host))
+        {
+            let (changes, overrun) = hub.read_all();
+            drained.overrun |= overrun;
+            drained.take(changes);
         }
-        for id in routes_lost {
+        for id in ids {
+            let socket = self.open.get(id).and_then(|space| space.sockets.events.as_ref());
+            let Some(socket) = socket else { continue };
+            let events = events::read_all(socket);
+            drained.overrun |= events.overrun;
+            drained.take(events.changes.into_iter().map(|(_, change)| (*id, change)));
+        }
+        for id in std::mem::take(&mut drained.routes_lost) {
             drained.observations.extend(self.reread_routes(id));
         }
         drained
     }
 }
 
-/// Reads what a socket has. Gives whether it had to drop something.
-fn events(id: NamespaceId, space: &Space, observations: &mut Vec<Observation>) -> bool {
-    let mut buffer = Vec::new();
-    let mut overrun = false;
-    loop {
-        match read(&space.sockets.events, &mut buffer) {
-            Ok(()) => {
-                let changes = parts(&buffer).into_iter().filter_map(|(_, part)| change(part));
-                let ours = changes.filter(|change| match change {
-                    Change::RouteSet(route) | Change::RouteGone(route) => concerns(id, route),
-                    _ => true,
-                });
-                observations.extend(ours.map(|change| Observation { namespace: id, change }));
+impl Drained {
+    fn take(&mut self, changes: impl IntoIterator<Item = (NamespaceId, Change)>) {
+        for (namespace, change) in changes {
+            if let Change::RouteSet(route) | Change::RouteGone(route) = &change
+                && !concerns(namespace, route)
+            {
+                continue;
             }
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => overrun = true,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return overrun,
-            Err(error) => {
-                tracing::warn!(%error, namespace = %id, "events cannot be read");
-                return true;
+            if drops_routes(&change) {
+                self.routes_lost.insert(namespace);
             }
+            self.observations.push(Observation { namespace, change });
         }
-    }
-}
-
-fn change(part: Part) -> Option<Change> {
-    match part {
-        Part::Message(message) => message::change(message),
-        Part::Done | Part::Ack(_) => None,
     }
 }
 
