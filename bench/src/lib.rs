@@ -9,10 +9,10 @@
 //! A new workload is one file under `workload` that implements [`workload::Workload`], and its line in [`suite`].
 
 pub mod connection;
-pub mod containers;
 pub mod drive;
 pub mod measure;
 pub mod namespace;
+pub mod network;
 pub mod options;
 pub mod outcome;
 pub mod program;

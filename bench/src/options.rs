@@ -64,9 +64,9 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     pub outstanding: usize,
 
-    /// Containers that one transaction attaches [default: 100, quick: 4].
-    #[arg(long, value_name = "COUNT")]
-    containers: Option<usize>,
+    /// Containers that are attached at a time, several with commas [default: 1,10,100,1000, quick: 1,4].
+    #[arg(long, value_name = "COUNTS", value_delimiter = ',')]
+    containers: Vec<usize>,
 
     /// Where the databases lie during the run; durable commits are as fast as its disk [default: the system's temporary directory].
     #[arg(long, value_name = "DIRECTORY")]
@@ -102,9 +102,13 @@ impl Options {
         }
     }
 
-    /// Containers that one transaction attaches.
-    pub fn containers(&self) -> usize {
-        self.containers.unwrap_or(if self.quick { 4 } else { 100 }).max(1)
+    /// Containers that are attached at a time.
+    pub fn containers(&self) -> Vec<usize> {
+        match (self.containers.is_empty(), self.quick) {
+            (false, _) => self.containers.iter().map(|count| (*count).max(1)).collect(),
+            (true, false) => vec![1, 10, 100, 1_000],
+            (true, true) => vec![1, 4],
+        }
     }
 
     /// Whether the workload of this name runs.

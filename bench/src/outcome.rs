@@ -1,6 +1,7 @@
 //! What is known when all rounds are done.
 
 use crate::measure::{Median, Round};
+use crate::network::Comparison;
 use crate::program::Program;
 
 /// A whole run.
@@ -12,6 +13,8 @@ pub struct Results {
     pub quick: bool,
     /// The workloads in the order they ran.
     pub outcomes: Vec<Outcome>,
+    /// Containers on a network, beside those who do that otherwise.
+    pub comparisons: Vec<Comparison>,
 }
 
 /// One workload on both servers.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::measure::{Median, Round};
+use crate::network;
 use crate::outcome::{Outcome, Results};
 
 /// All rounds, medians and ratios. Times are nanoseconds, those of rounds and medians per operation where the name says `each`.
@@ -12,6 +13,7 @@ pub fn json(results: &Results) -> Value {
         "quick": results.quick,
         "servers": results.programs.each_ref().map(|program| json!({"name": program.label, "version": program.version})),
         "workloads": results.outcomes.iter().map(workload).collect::<Vec<_>>(),
+        "network": network::json(&results.comparisons),
     })
 }
 

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 
-use crate::containers;
+use crate::network;
 use crate::options::Options;
 use crate::outcome::{Outcome, Results};
-use crate::program::{Kind, Program};
+use crate::program::Program;
 use crate::server::{Durability, Server};
 use crate::workload::Workload;
 use crate::workload::insert::{Arrival, Insert};
@@ -28,9 +28,7 @@ pub fn names(options: &Options) -> Vec<String> {
         .into_iter()
         .flat_map(|group| group.workloads)
         .map(|workload| workload.name());
-    paired
-        .chain(container_names(options).into_iter().filter(|name| options.wants(name)))
-        .collect()
+    paired.chain(network::names(options)).collect()
 }
 
 /// Runs all workloads that the options ask for.
@@ -43,11 +41,12 @@ pub fn run(options: &Options) -> Result<Results> {
     for group in groups(options) {
         outcomes.extend(run_group(&group, &programs, options)?);
     }
-    outcomes.extend(run_containers(&programs, options)?);
+    let comparisons = network::run(&programs, options)?;
     Ok(Results {
         programs,
         quick: options.quick,
         outcomes,
+        comparisons,
     })
 }
 
@@ -144,40 +143,4 @@ fn run_group(group: &Group, programs: &[Program; 2], options: &Options) -> Resul
         outcomes.push(outcome);
     }
     Ok(outcomes)
-}
-
-fn container_names(options: &Options) -> [String; 2] {
-    let count = options.containers();
-    [
-        format!("containers/attach/{count}"),
-        format!("containers/detach/{count}"),
-    ]
-}
-
-/// The containers run where a server configures a kernel; attaching and detaching are measured together.
-fn run_containers(programs: &[Program; 2], options: &Options) -> Result<Vec<Outcome>> {
-    let names = container_names(options);
-    if !names.iter().any(|name| options.wants(name)) {
-        return Ok(Vec::new());
-    }
-    if programs.iter().all(|program| program.kind == Kind::Reference) {
-        eprintln!("containers: left out, since neither server configures a kernel");
-        return Ok(Vec::new());
-    }
-    let run = |program: &Program| match program.kind {
-        Kind::Reference => Ok(containers::Rounds::default()),
-        Kind::Nonnetd => containers::run(program, options).with_context(|| format!("containers on {}", program.label)),
-    };
-    let [a, b] = [run(&programs[0])?, run(&programs[1])?];
-    let [attach, detach] = names;
-    Ok(vec![
-        Outcome {
-            name: attach,
-            rounds: [a.attach, b.attach],
-        },
-        Outcome {
-            name: detach,
-            rounds: [a.detach, b.detach],
-        },
-    ])
 }

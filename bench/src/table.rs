@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::measure::Median;
+use crate::network;
 use crate::outcome::{Outcome, Results};
 use crate::report;
 
@@ -17,6 +18,23 @@ faster, less CPU: the first server's time, divided by the second's; above 1x the
 
 /// The whole text: what ran where, the table, how to read it.
 pub fn render(results: &Results) -> String {
+    let mut text = head(results);
+    if !results.outcomes.is_empty() {
+        text.push_str(&servers(results));
+    }
+    text + &network::render(&results.comparisons)
+}
+
+fn head(results: &Results) -> String {
+    let [a, b] = &results.programs;
+    let mut text = format!("\n{} beside {}\n{}\n", a.version, b.version, report::machine());
+    if results.quick {
+        text.push_str("Quick run: it proves that every workload runs; its numbers mean nothing.\n");
+    }
+    text
+}
+
+fn servers(results: &Results) -> String {
     let mut lines = vec![HEAD.map(str::to_owned)];
     lines.extend(results.outcomes.iter().map(line));
     let widths: Vec<usize> = (0..HEAD.len())
@@ -24,10 +42,7 @@ pub fn render(results: &Results) -> String {
         .collect();
 
     let [a, b] = &results.programs;
-    let mut text = format!("\n{} beside {}\n{}\n", a.version, b.version, report::machine());
-    if results.quick {
-        text.push_str("Quick run: it proves that every workload runs; its numbers mean nothing.\n");
-    }
+    let mut text = String::new();
     let side = |first: usize| widths[first..first + 3].iter().sum::<usize>() + 4;
     let _ = writeln!(
         text,
@@ -92,7 +107,7 @@ fn rate(per_second: f64) -> String {
 }
 
 /// A time in the unit that gives it one to three digits before the point.
-fn time(ns: f64) -> String {
+pub(crate) fn time(ns: f64) -> String {
     let (value, unit) = match ns {
         ns if ns < 1e6 => (ns / 1e3, "us"),
         ns if ns < 1e9 => (ns / 1e6, "ms"),
@@ -101,7 +116,7 @@ fn time(ns: f64) -> String {
     format!("{} {unit}", three_digits(value))
 }
 
-fn times(ratio: f64) -> String {
+pub(crate) fn times(ratio: f64) -> String {
     format!("{}x", three_digits(ratio))
 }
 
