@@ -103,7 +103,9 @@ impl Comparison {
                 side.side.clone(),
                 time(median.wall_ns * count as f64),
                 time(median.wall_ns),
-                time(median.cpu_ns),
+                Some(median.cpu_ns)
+                    .filter(|cpu| *cpu > 0.0)
+                    .map_or_else(|| "-".to_owned(), time),
                 ratio.unwrap_or_else(|| "-".to_owned()),
             ])
         };
