@@ -205,6 +205,6 @@ mod tests {
             "the member \"features\": text is expected, not an array"
         );
         assert!(message("bridges", "mtu", &json!(5)).contains("68"));
-        assert!(message("networks", "ipam", &json!("dhcp")).contains("deterministic"));
+        assert!(message("networks", "ipam", &json!("by hand")).contains("deterministic"));
     }
 }

@@ -139,7 +139,9 @@ impl<'a> Planner<'a> {
         let Some(other) = inside.link(&port.ifname).filter(|link| Some(link.index) != own) else {
             return Ok(());
         };
+        // Other kinds, too, name a link of the host: the one that they are on.
         let leaves = self.want.mark().is_ours(other.group)
+            && other.kind == "veth"
             && other.peer.and_then(|index| host.link_at(index)).is_some_and(|outer| {
                 let name = LinkName::observed(&outer.name);
                 name == port.name || self.deleted.contains_key(&(NamespaceId::Host, outer.index))
