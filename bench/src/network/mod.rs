@@ -1,7 +1,7 @@
 //! Containers on a network: nonnet beside `ip -batch`, netavark and the CNI plugins, each in namespaces of its own.
 //!
 //! A container is a named network namespace; to attach it is to give it a veth pair into a bridge, an address, a default route and one
-//! published port. Every [`Side`] does that by its own means: nonnetd in one commit, the others by as many processes as their users start.
+//! published port. Every side does that by its own means: nonnetd in one commit, the others by as many processes as their users start.
 //! The rounds of the sides alternate. Where a side cannot follow (a process per container is slow), the workload leaves it out.
 //!
 //! What has no peer is measured alone: the engine without the database, the reading of everything, the return of a deleted link.
