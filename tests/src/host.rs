@@ -346,7 +346,7 @@ impl Host {
     /// Links of the host as `ip -json -details link` tells them, by name.
     #[track_caller]
     pub fn links(&self) -> BTreeMap<String, Value> {
-        named(&self.sh("ip -json -details link show"))
+        self.dumped("ip -json -details link show")
     }
 
     /// A link of the host.
@@ -358,7 +358,18 @@ impl Host {
     /// Links with addresses in a named namespace, as `ip -json -details address` tells them, by name.
     #[track_caller]
     pub fn links_in(&self, netns: &str) -> BTreeMap<String, Value> {
-        named(&self.sh(&format!("ip -n {netns} -json -details address show")))
+        self.dumped(&format!("ip -n {netns} -json -details address show"))
+    }
+
+    /// What a dump of `ip` tells, by name; one that something changed in the middle is taken again.
+    #[track_caller]
+    fn dumped(&self, script: &str) -> BTreeMap<String, Value> {
+        loop {
+            let text = self.sh(script);
+            if !text.contains("Dump was interrupted") {
+                return named(&text);
+            }
+        }
     }
 
     /// Sends one ping from a named namespace and gives whether it was answered.
