@@ -8,8 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ecow::EcoString;
 use nonnet_chain::Author;
 use nonnet_engine::{ChangeSet, Database, Transaction};
-use nonnet_hooks::tables::Tables;
+use nonnet_hooks::dhcp::Lease;
+use nonnet_hooks::object::Owner;
 use nonnet_hooks::tables::events::EventLog;
+use nonnet_hooks::tables::{Tables, leases};
+use nonnet_schema::Uuid;
 use nonnet_sessions::Now;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, mpsc};
@@ -101,6 +104,19 @@ impl NetworkLink {
         let told = (checkpoint, detail);
         self.events
             .record_rollback(&self.tables, transaction, told, sequence, time_ms);
+    }
+
+    /// Writes into `transaction`, which is commit `sequence`, what a DHCP server gave a port, or that it has nothing from there any more.
+    pub(crate) fn write_lease(
+        &self,
+        (port, lease): (&Owner, Option<&Lease>),
+        sequence: u64,
+        transaction: &mut Transaction<'_>,
+    ) {
+        let uuid = Uuid::from_u128(port.uuid);
+        if let Err(address) = leases::write_dhcp(&self.tables, transaction, uuid, lease, sequence) {
+            tracing::warn!("a DHCP server gave {address} to {port}, which somebody else has on this host");
+        }
     }
 
     /// Reads the events anew after a transaction that was not applied.

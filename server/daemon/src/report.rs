@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use nonnet_engine::Transaction;
+use nonnet_hooks::dhcp::Lease;
 use nonnet_hooks::limits::EVENTS_MAX;
 use nonnet_hooks::object::Owner;
 use nonnet_hooks::reconcile::Output;
@@ -21,6 +22,8 @@ pub(crate) struct Reports {
     events: VecDeque<Event>,
     /// Plans that were asked for, by number.
     plans: Vec<(u64, Value)>,
+    /// What DHCP servers gave ports, or nothing any more.
+    leases: BTreeMap<Owner, Option<Lease>>,
 }
 
 impl Reports {
@@ -36,6 +39,9 @@ impl Reports {
                     self.events.pop_front();
                 }
                 self.events.push_back(event);
+            }
+            Output::Lease(port, lease) => {
+                self.leases.insert(port, lease);
             }
             Output::Run { .. } | Output::Watch(_) | Output::Unwatch(_) | Output::Dump => {}
         }
@@ -53,7 +59,11 @@ impl Reports {
 
     /// True where there is nothing to tell.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.progress.is_none() && self.events.is_empty() && self.plans.is_empty()
+        self.rows.is_empty()
+            && self.progress.is_none()
+            && self.events.is_empty()
+            && self.plans.is_empty()
+            && self.leases.is_empty()
     }
 
     /// What became of rows.
@@ -66,7 +76,12 @@ impl Reports {
         self.progress.map(|(cur_cfg, _)| cur_cfg)
     }
 
-    /// Puts everything into the rows that still exist; `time_ms` is since 1970.
+    /// Takes out the leases, each with the port that it is for.
+    pub(crate) fn take_leases(&mut self) -> BTreeMap<Owner, Option<Lease>> {
+        std::mem::take(&mut self.leases)
+    }
+
+    /// Puts everything else into the rows that still exist; `time_ms` is since 1970.
     pub(crate) fn write(self, tables: &Tables, events: &mut EventLog, transaction: &mut Transaction<'_>, time_ms: u64) {
         for event in &self.events {
             let cfg = event

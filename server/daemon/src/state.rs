@@ -10,6 +10,8 @@ use bytes::Bytes;
 use ecow::EcoString;
 use nonnet_chain::Record;
 use nonnet_engine::{ChangeSet, Transaction};
+use nonnet_hooks::dhcp::Lease;
+use nonnet_hooks::object::Owner;
 use nonnet_rpc::{Inbound, InboundReceiver, Outbox, Payload, Weight};
 use nonnet_sessions::{Command, Event, Outgoing, Server, SessionId};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -313,6 +315,9 @@ impl State {
 
     /// Puts what the kernel's side reports into the rows.
     fn report(&mut self, mut reports: Reports) {
+        for (port, lease) in reports.take_leases() {
+            self.write_lease(&port, lease.as_ref());
+        }
         for (number, plan) in reports.take_plans() {
             self.handle(Event::Planned { number, plan });
         }
@@ -336,6 +341,21 @@ impl State {
                     network.forget_events(rows);
                 }
             }
+        }
+    }
+
+    /// Commits what a DHCP server gave a port.
+    fn write_lease(&mut self, port: &Owner, lease: Option<&Lease>) {
+        let Some(network) = &self.network else { return };
+        let database = network.database().clone();
+        let sequence = self.server.sequence(&database).unwrap_or(0) + 1;
+        let write = |transaction: &mut Transaction<'_>| network.write_lease((port, lease), sequence, transaction);
+        match self
+            .server
+            .transact(&database, &NetworkLink::author(), self.clock.now(), write)
+        {
+            Ok(commands) => self.carry_out(commands),
+            Err(error) => warn!("{database}: the lease of {port} could not be written: {error}"),
         }
     }
 

@@ -49,7 +49,7 @@ impl NonnetHook {
             .changes()
             .filter(|change| is_read(transaction.schema().table(change.table), change))
             .collect();
-        check_rows(tables, &changes)?;
+        check_rows(tables, transaction, &changes)?;
         subnets::check(tables, transaction, &changes)?;
         names::check(tables, transaction, &changes)?;
         parents::check(tables, transaction, &changes)?;
@@ -131,7 +131,7 @@ fn reshaped_column(schema: &DatabaseSchema) -> Option<(EcoString, EcoString)> {
 }
 
 /// The rules that a row keeps or breaks by itself.
-fn check_rows(tables: &Tables, changes: &[RowChange]) -> Result<(), Fault> {
+fn check_rows(tables: &Tables, transaction: &Transaction<'_>, changes: &[RowChange]) -> Result<(), Fault> {
     for change in changes {
         let Some(row) = &change.new else { continue };
         if change.table == tables.bridges.this {
@@ -142,6 +142,8 @@ fn check_rows(tables: &Tables, changes: &[RowChange]) -> Result<(), Fault> {
             }
         } else if change.table == tables.networks.this {
             networks::network(&tables.networks, row)?;
+        } else if change.table == tables.host.this {
+            host::own_routes(tables, transaction, row)?;
         } else if change.table == tables.routes.this {
             routes::route(&tables.routes, row)?;
         }

@@ -5,12 +5,14 @@
 
 mod adopted;
 mod container;
+mod dhcp;
 mod ovs;
 mod part;
 mod port;
+mod routes;
 mod single;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ecow::{EcoString, eco_format};
 
@@ -18,7 +20,7 @@ use crate::limits::PROTOCOL;
 use crate::mirror::{Link, Mirror, Namespace, NamespaceId};
 use crate::name::LinkName;
 use crate::object::{Addresses, Bridge, Object, ObjectKey, OvsMark, Owner, Wanted};
-use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase, Plan, Step};
+use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase, PlacedRoute, Plan, Step};
 use crate::want::{Resolution, Want};
 
 /// Links on links on links at most that are planned at once; longer chains take several plans.
@@ -33,6 +35,8 @@ pub enum Verdict {
     Absent,
     /// The plan has steps for it.
     Planned,
+    /// The kernel has it, and is not done with it, for this reason; an event will tell.
+    Settling(EcoString),
     /// Too little is known yet to decide; the answer is on its way.
     Unread(EcoString),
     /// Something of ours that is in its place is about to go; an event will tell.
@@ -62,6 +66,7 @@ pub fn plan(want: &Want, have: &Mirror, keys: &BTreeSet<ObjectKey>) -> Diff {
         diff: Diff::default(),
         made: HashMap::new(),
         deleted: HashMap::new(),
+        withdrawn: HashSet::new(),
     };
     for key in keys {
         planner.clear(key);
@@ -128,7 +133,14 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
 /// When an object's turn is: after that of what it needs. `left` bounds the length of a chain, which rows could make a circle.
 fn rank(want: &Want, key: &ObjectKey, left: usize) -> usize {
     match (want.get(key).map(|w| &w.object), key) {
-        (_, ObjectKey::Addresses { .. } | ObjectKey::Container(_) | ObjectKey::Mesh(_)) => usize::MAX,
+        (
+            _,
+            ObjectKey::Addresses { .. }
+            | ObjectKey::Routes(_)
+            | ObjectKey::Dhcp(_)
+            | ObjectKey::Container(_)
+            | ObjectKey::Mesh(_),
+        ) => usize::MAX,
         (None, ObjectKey::Link(_) | ObjectKey::OvsPort(_)) => 0,
         (Some(_), _) if left == 0 => 1,
         (Some(object), _) => {
@@ -146,6 +158,8 @@ struct Planner<'a> {
     made: HashMap<ObjectKey, usize>,
     /// The step that deletes the link of an index in a namespace.
     deleted: HashMap<(NamespaceId, u32), usize>,
+    /// The routes that the plan deletes or replaces.
+    withdrawn: HashSet<PlacedRoute>,
 }
 
 /// The step's object and owner, said once for all steps of an object.
@@ -208,13 +222,15 @@ impl<'a> Planner<'a> {
                     Object::Mesh(mesh) => self.mesh(step, mesh),
                     Object::OvsBridge(bridge) => self.ovs_bridge(step, owner, bridge, host),
                     Object::OvsPort(port) => self.ovs_port(step, owner, port, host),
+                    Object::Routes(routes) => self.routes_of(step, routes),
+                    Object::Dhcp(dhcp) => self.dhcp(step, owner, dhcp),
                 }
             }
         };
         match stop {
             Err(verdict) => verdict,
             Ok(()) if self.diff.plan.steps.len() > before => Verdict::Planned,
-            Ok(()) => Verdict::Equal,
+            Ok(()) => self.unsettled(key).unwrap_or(Verdict::Equal),
         }
     }
 
@@ -231,6 +247,17 @@ impl<'a> Planner<'a> {
 
     /// Deletes what carries our mark under a key that nobody wants.
     fn collect(&mut self, key: &ObjectKey, host: &'a Namespace) -> Result<(), Verdict> {
+        match key {
+            ObjectKey::Routes(netns) => {
+                self.collect_routes(For { key, owner: None }, netns);
+                return Ok(());
+            }
+            ObjectKey::Dhcp(port) => {
+                self.stop_dhcp(For { key, owner: None }, port);
+                return Ok(());
+            }
+            _ => {}
+        }
         let ours = key
             .link()
             .and_then(|name| host.link(name))
@@ -265,7 +292,11 @@ impl<'a> Planner<'a> {
                     self.withdraw_addresses(For { key, owner: None }, &end, &wanted);
                 }
             }
-            ObjectKey::Container(_) | ObjectKey::Mesh(_) | ObjectKey::OvsPort(_) => {}
+            ObjectKey::Routes(_)
+            | ObjectKey::Dhcp(_)
+            | ObjectKey::Container(_)
+            | ObjectKey::Mesh(_)
+            | ObjectKey::OvsPort(_) => {}
         }
         Ok(())
     }
@@ -374,7 +405,7 @@ impl<'a> Planner<'a> {
             return Err(Verdict::Waiting(eco_format!("{name} is a bridge of Open vSwitch")));
         }
         match self.diff.verdicts.get(key) {
-            Some(Verdict::Equal) => return Ok(vec![]),
+            Some(Verdict::Equal | Verdict::Settling(_)) => return Ok(vec![]),
             Some(Verdict::Planned) if self.want.get(key).is_some() => {
                 return Ok(self.made.get(key).copied().into_iter().collect());
             }
@@ -422,7 +453,8 @@ impl<'a> Planner<'a> {
             needs,
         };
         self.withdraw_addresses(of, &end, &self.want.addresses_on(&on.link));
-        self.add_addresses(of, &end, &on.addresses.iter().copied().collect());
+        // A bridge without ports never gets to the end of a detection.
+        self.add_addresses(of, &end, &on.addresses.iter().copied().collect(), false);
         Ok(())
     }
 }

@@ -37,8 +37,8 @@ impl Method {
 }
 
 impl Pool {
-    /// The addresses of `subnet` that hosts can have; where `ranges` has some of this subnet, only those.
-    pub fn new(subnet: IpNet, ranges: &[Range]) -> Self {
+    /// The addresses of `subnet` that hosts can have; where `ranges` has some of this subnet, only those; none that is `excluded`.
+    pub fn new(subnet: IpNet, ranges: &[Range], excluded: &[Range]) -> Self {
         let (mut first, mut last) = (number(subnet.network()), number(subnet.broadcast()));
         if subnet.prefix_len() + 1 < subnet.max_prefix_len() {
             first += 1;
@@ -62,6 +62,9 @@ impl Pool {
                 _ => apart.push((first, last)),
             }
         }
+        for hole in excluded.iter().filter(inside) {
+            apart = without(&apart, number(hole.first), number(hole.last));
+        }
         Self {
             ipv4: subnet.addr().is_ipv4(),
             ranges: apart,
@@ -76,6 +79,16 @@ impl Pool {
     /// True where the ranges leave nothing.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
+    }
+
+    /// Whether it has that address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let place = number(address);
+        address.is_ipv4() == self.ipv4
+            && self
+                .ranges
+                .iter()
+                .any(|(first, last)| (*first..=*last).contains(&place))
     }
 
     /// The address at that place.
@@ -142,6 +155,16 @@ pub fn allocate(
     None
 }
 
+/// Ranges without the numbers from `first` to `last`.
+fn without(ranges: &[(u128, u128)], first: u128, last: u128) -> Vec<(u128, u128)> {
+    let parts = ranges.iter().flat_map(|&(from, to)| {
+        let below = (from < first).then(|| (from, to.min(first - 1)));
+        let above = (to > last).then(|| (from.max(last + 1), to));
+        [below, above]
+    });
+    parts.flatten().collect()
+}
+
 fn derived(network: &str, port: &str, attempt: u8) -> u128 {
     let mut hasher = blake3::Hasher::new_derive_key("nonnet 2026 port address");
     for name in [network, port] {
@@ -172,7 +195,7 @@ mod tests {
 
     fn pool(subnet: &str, ranges: &[&str]) -> Pool {
         let ranges: Vec<Range> = ranges.iter().map(|text| crate::address::range(text).unwrap()).collect();
-        Pool::new(subnet.parse().unwrap(), &ranges)
+        Pool::new(subnet.parse().unwrap(), &ranges, &[])
     }
 
     #[test]
@@ -193,6 +216,21 @@ mod tests {
             3
         );
         assert!(pool("10.0.0.0/29", &["10.0.0.7"]).is_empty());
+    }
+
+    #[test]
+    fn excluded_addresses_are_given_to_nobody() {
+        let hole = |text: &str| crate::address::range(text).unwrap();
+        let subnet: IpNet = "10.0.0.0/29".parse().unwrap();
+        let all = |pool: &Pool| -> Vec<String> {
+            let places = (0..pool.len()).filter_map(|place| pool.nth(place));
+            places.map(|address| address.to_string()).collect()
+        };
+        let pool = Pool::new(subnet, &[], &[hole("10.0.0.2-10.0.0.3"), hole("10.0.0.6")]);
+        assert_eq!(all(&pool), ["10.0.0.1", "10.0.0.4", "10.0.0.5"]);
+        let pool = Pool::new(subnet, &[hole("10.0.0.2-10.0.0.4")], &[hole("10.0.0.3-10.0.0.5")]);
+        assert_eq!(all(&pool), ["10.0.0.2"]);
+        assert!(Pool::new(subnet, &[], &[hole("10.0.0.0/29")]).is_empty());
     }
 
     #[test]

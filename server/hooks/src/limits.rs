@@ -50,3 +50,15 @@ pub const CHECKPOINTS_OPEN_MAX: usize = 16;
 
 /// Milliseconds between attempts to roll back where the commit could not be stored.
 pub const ROLLBACK_RETRY_MS: u64 = 1_000;
+
+/// Milliseconds before a question to a DHCP server is first repeated (RFC 2131 4.1 says 4,000; a container's server is near).
+pub const DHCP_RETRY_MS_MIN: u64 = 1_000;
+
+/// Milliseconds between questions to DHCP servers at most (RFC 2131 4.1).
+pub const DHCP_RETRY_MS_MAX: u64 = 64_000;
+
+/// Milliseconds without an answer from a DHCP server after which the port's row says so.
+pub const DHCP_ANSWER_MS: u64 = 10_000;
+
+/// Milliseconds between requests for more time at least (RFC 2131 4.4.5 says 60,000; leases of containers may be short).
+pub const DHCP_RENEW_MS_MIN: u64 = 5_000;

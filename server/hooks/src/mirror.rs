@@ -9,13 +9,15 @@ mod ovs;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use ecow::EcoString;
+use ecow::{EcoString, eco_format};
 use ipnet::IpNet;
 
 pub use self::container::{ContainerChange, ContainerState, Containers, Ended, MeshState, Ownership, Stage};
 pub use self::ovs::{Ovs, OvsBridgeRow, OvsChange, OvsPortRow, OvsProgress};
+use crate::dhcp::{Progress, Request};
 use crate::name::{LinkName, Mac};
 use crate::object::{ObjectKey, Route, Spec};
+use crate::plan::DhcpStart;
 
 /// A network namespace that the kernel side has open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +72,20 @@ pub struct Address {
     pub address: IpNet,
     /// Who made it (`IFA_PROTO`); 0 when not told.
     pub protocol: u8,
+    /// Whether it can be used.
+    pub state: AddressState,
+}
+
+/// Whether an address can be used: that of IPv6 is looked for on the link first (RFC 4862 5.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AddressState {
+    /// It can.
+    #[default]
+    Ready,
+    /// Whether somebody else has it is being found out (`IFA_F_TENTATIVE`).
+    Tentative,
+    /// Somebody else has it (`IFA_F_DADFAILED`).
+    Duplicate,
 }
 
 /// A route in a namespace's tables.
@@ -81,6 +97,21 @@ pub struct InstalledRoute {
     pub route: Route,
     /// Who made it (`rtm_protocol`).
     pub protocol: u8,
+}
+
+/// A DHCP client that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DhcpClient {
+    /// The namespace of the link it speaks on.
+    pub namespace: NamespaceId,
+    /// That link's index.
+    pub index: u32,
+    /// That link's hardware address.
+    pub mac: Mac,
+    /// What it tells servers and asks them for.
+    pub request: Request,
+    /// How far it has come.
+    pub progress: Progress,
 }
 
 /// All that one dump of a namespace gives.
@@ -113,8 +144,12 @@ pub enum Change {
     AddressGone(u32, IpNet),
     /// A route is new.
     RouteSet(InstalledRoute),
+    /// A route is new, in place of that to the same destination with the same metric in the same table.
+    RouteReplaced(InstalledRoute),
     /// A route is gone.
     RouteGone(InstalledRoute),
+    /// The DHCP client of a port got on, or has ended.
+    Dhcp(LinkName, Option<DhcpClient>),
     /// A setting below `/proc/sys/net` was read.
     Sysctl(EcoString, EcoString),
     /// Containers are new, changed or gone.
@@ -145,6 +180,8 @@ pub struct Touched {
     pub objects: BTreeSet<ObjectKey>,
     /// Whether Open vSwitch has come or gone as a whole.
     pub is_ovs: bool,
+    /// Ports whose DHCP clients got on or ended.
+    pub dhcp: BTreeSet<LinkName>,
 }
 
 /// One namespace's state.
@@ -164,6 +201,7 @@ pub struct Mirror {
     namespaces: HashMap<NamespaceId, Namespace>,
     containers: Containers,
     ovs: Ovs,
+    dhcp: BTreeMap<LinkName, DhcpClient>,
 }
 
 impl fmt::Display for NamespaceId {
@@ -204,6 +242,11 @@ impl Namespace {
     /// The routes through the link of this index (`None`: through none).
     pub fn routes(&self, index: Option<u32>) -> impl Iterator<Item = &InstalledRoute> {
         self.routes.get(&index).into_iter().flatten()
+    }
+
+    /// All routes.
+    pub fn all_routes(&self) -> impl Iterator<Item = &InstalledRoute> {
+        self.routes.values().flatten()
     }
 
     /// The last read value of a setting below `/proc/sys/net`.
@@ -249,6 +292,9 @@ impl Namespace {
         let Some(link) = self.links.remove(&index) else { return };
         if self.names.get(&link.name) == Some(&index) {
             self.names.remove(&link.name);
+            // The next link of that name begins with settings of its own.
+            let own = eco_format!("/{}/", link.name);
+            self.sysctls.retain(|path, _| !path.contains(own.as_str()));
         }
         touched.existence(id, LinkName::observed(&link.name));
     }
@@ -268,6 +314,13 @@ impl Namespace {
         if of.get(&address.address) != Some(&address) {
             of.insert(address.address, address);
             self.touch(id, Some(index), touched);
+        }
+    }
+
+    fn set_route(&mut self, id: NamespaceId, route: InstalledRoute, touched: &mut Touched) {
+        let index = route.index;
+        if self.routes.entry(index).or_default().insert(route) {
+            self.touch(id, index, touched);
         }
     }
 
@@ -323,6 +376,11 @@ impl Mirror {
         self.namespace(NamespaceId::Host)
     }
 
+    /// The DHCP client of a port, if one runs.
+    pub fn dhcp(&self, port: &LinkName) -> Option<&DhcpClient> {
+        self.dhcp.get(port)
+    }
+
     /// The containers.
     pub fn containers(&self) -> &Containers {
         &self.containers
@@ -351,6 +409,13 @@ impl Mirror {
             }
             Change::Container(change) => touched.objects = self.containers.apply(change),
             Change::Ovs(change) => self.ovs.apply(change, &mut touched),
+            Change::Dhcp(port, client) => {
+                match client {
+                    Some(client) => self.dhcp.insert(port.clone(), client),
+                    None => self.dhcp.remove(&port),
+                };
+                touched.dhcp.insert(port);
+            }
             other => {
                 if let Some(namespace) = self.namespaces.get_mut(&id) {
                     namespace.change(id, other, &mut touched);
@@ -364,7 +429,7 @@ impl Mirror {
 impl Namespace {
     fn change(&mut self, id: NamespaceId, change: Change, touched: &mut Touched) {
         match change {
-            Change::Replaced(_) | Change::Gone | Change::Container(_) | Change::Ovs(_) => {}
+            Change::Replaced(_) | Change::Gone | Change::Dhcp(..) | Change::Container(_) | Change::Ovs(_) => {}
             Change::RoutesReplaced(routes) => self.replace_routes(id, routes, touched),
             Change::LinkSet(link) => self.set_link(id, link, touched),
             Change::LinkGone(index) => self.drop_link(id, index, touched),
@@ -379,11 +444,14 @@ impl Namespace {
                     self.touch(id, Some(index), touched);
                 }
             }
-            Change::RouteSet(route) => {
-                let index = route.index;
-                if self.routes.entry(index).or_default().insert(route) {
-                    self.touch(id, index, touched);
+            Change::RouteSet(route) => self.set_route(id, route, touched),
+            Change::RouteReplaced(route) => {
+                let same = |other: &InstalledRoute| other.route.slot() == route.route.slot() && *other != route;
+                let gone: Vec<InstalledRoute> = self.all_routes().filter(|other| same(other)).cloned().collect();
+                for other in gone {
+                    self.change(id, Change::RouteGone(other), touched);
                 }
+                self.set_route(id, route, touched);
             }
             Change::RouteGone(route) => {
                 if self.routes.get_mut(&route.index).is_some_and(|of| of.remove(&route)) {
@@ -401,6 +469,14 @@ impl Namespace {
                 }
             }
         }
+    }
+}
+
+impl DhcpClient {
+    /// Whether it does what this one would that is to be started.
+    pub fn serves(&self, start: &DhcpStart) -> bool {
+        let link = (self.namespace, Some(self.index), self.mac);
+        link == (start.link.namespace, start.link.index, start.mac) && self.request == start.request
     }
 }
 

@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use ecow::EcoString;
 use ipnet::IpNet;
 
+use crate::dhcp::Progress;
 use crate::limits::PROTOCOL;
-use crate::mirror::{Address, Change, InstalledRoute, Link, NamespaceId, Observation, Snapshot};
+use crate::mirror::{
+    Address, AddressState, Change, DhcpClient, InstalledRoute, Link, NamespaceId, Observation, Snapshot,
+};
 use crate::name::{LinkName, Mac};
-use crate::object::Route;
-use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, Plan, Refusal};
+use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, PlacedRoute, Plan, Refusal};
 
 const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
@@ -142,10 +144,26 @@ impl Model {
                 }
                 Ok(seen)
             }
-            Operation::AddressAdd { link, address } => self.address_add(link, *address),
+            Operation::AddressAdd { link, address, .. } => self.address_add(link, *address),
             Operation::AddressDel { link, address } => self.address_del(link, *address),
-            Operation::RouteAdd { link, route } => self.route_add(link, route),
-            Operation::RouteDel { link, route } => self.route_del(link, route),
+            Operation::RouteAdd(route) => self.route_add(route, false),
+            Operation::RouteReplace { new, .. } => self.route_add(new, true),
+            Operation::RouteDel(route) => self.route_del(route),
+            Operation::DhcpStart(start) => {
+                let index = self.find(&start.link)?;
+                let client = DhcpClient {
+                    namespace: start.link.namespace,
+                    index,
+                    mac: start.mac,
+                    request: start.request.clone(),
+                    progress: start.former.clone().map_or(Progress::Asking, Progress::Bound),
+                };
+                Ok(vec![observed(
+                    client.namespace,
+                    Change::Dhcp(start.port.clone(), Some(client)),
+                )])
+            }
+            Operation::DhcpStop { port } => Ok(vec![observed(NamespaceId::Host, Change::Dhcp(port.clone(), None))]),
             Operation::Sysctl {
                 namespace, path, value, ..
             } => {
@@ -388,6 +406,7 @@ impl Model {
             index,
             address,
             protocol: PROTOCOL,
+            state: AddressState::Ready,
         };
         space.addresses.push(address.clone());
         Ok(vec![observed(link.namespace, Change::AddressSet(address))])
@@ -404,47 +423,50 @@ impl Model {
         Ok(vec![observed(link.namespace, Change::AddressGone(index, address))])
     }
 
-    fn route_add(&mut self, link: &LinkRef, route: &Route) -> Result<Vec<Observation>, Refusal> {
-        let index = self.find(link)?;
-        let space = self.space(link.namespace)?;
-        if !space.links.get(&index).is_some_and(|l| l.up) {
+    fn route_add(&mut self, placed: &PlacedRoute, replace: bool) -> Result<Vec<Observation>, Refusal> {
+        let PlacedRoute { namespace, link, route } = placed;
+        let index = link.as_ref().map(|link| self.find(link)).transpose()?;
+        let space = self.space(*namespace)?;
+        if index.is_some_and(|index| !space.links.get(&index).is_some_and(|l| l.up)) {
             return Err(refusal(ENETUNREACH, "Network is unreachable"));
         }
         if let Some(gateway) = route.gateway {
             let reachable = space
                 .addresses
                 .iter()
-                .any(|a| a.index == index && a.address.contains(&gateway));
+                .any(|a| index.is_none_or(|index| a.index == index) && a.address.contains(&gateway));
             if !reachable {
                 return Err(refusal(ENETUNREACH, "Nexthop has invalid gateway"));
             }
         }
-        let same = |r: &InstalledRoute| {
-            r.route.destination == route.destination && r.route.metric == route.metric && r.route.table == route.table
-        };
-        if space.routes.iter().any(same) {
+        if replace {
+            space.routes.retain(|r| r.route.slot() != route.slot());
+        } else if space.routes.iter().any(|r| r.route.slot() == route.slot()) {
             return Err(refusal(EEXIST, "File exists"));
         }
         let route = InstalledRoute {
-            index: Some(index),
+            index,
             route: route.clone(),
             protocol: PROTOCOL,
         };
         space.routes.push(route.clone());
-        Ok(vec![observed(link.namespace, Change::RouteSet(route))])
+        let change = if replace {
+            Change::RouteReplaced(route)
+        } else {
+            Change::RouteSet(route)
+        };
+        Ok(vec![observed(*namespace, change)])
     }
 
-    fn route_del(&mut self, link: &LinkRef, route: &Route) -> Result<Vec<Observation>, Refusal> {
-        let index = self.find(link)?;
-        let space = self.space(link.namespace)?;
-        let at = space
-            .routes
-            .iter()
-            .position(|r| r.index == Some(index) && r.route == *route);
+    fn route_del(&mut self, placed: &PlacedRoute) -> Result<Vec<Observation>, Refusal> {
+        let PlacedRoute { namespace, link, route } = placed;
+        let index = link.as_ref().map(|link| self.find(link)).transpose()?;
+        let space = self.space(*namespace)?;
+        let at = space.routes.iter().position(|r| r.index == index && r.route == *route);
         let gone = space
             .routes
             .remove(at.ok_or_else(|| refusal(ESRCH, "No such process"))?);
-        Ok(vec![observed(link.namespace, Change::RouteGone(gone))])
+        Ok(vec![observed(*namespace, Change::RouteGone(gone))])
     }
 
     /// Deletes a link by name, as somebody with `ip link del` would.

@@ -4,8 +4,10 @@
 //! rows, databases or netlink.
 
 pub mod container;
+mod dhcp;
 mod ovs;
 mod port;
+mod routes;
 mod spec;
 mod taken;
 
@@ -16,8 +18,10 @@ use ecow::EcoString;
 use ipnet::IpNet;
 
 pub use self::container::{Container, Mesh};
+pub use self::dhcp::Dhcp;
 pub use self::ovs::{DATAPATH_NETDEV, INTERNAL, OvsBridge, OvsMark, OvsOperation, OvsPort, PATCH};
-pub use self::port::{Datapath, Port, PortKind, Role, Single};
+pub use self::port::{Datapath, Port, PortKind, RANK, Role, Single};
+pub use self::routes::Routes;
 pub use self::spec::{
     Bond, BondHash, BondMode, Fit, Geneve, Ipvlan, IpvlanMode, IpvlanReach, Macvlan, MacvlanMode, Spec, Tap, Vlan,
     Vxlan,
@@ -53,6 +57,10 @@ pub enum ObjectKey {
     Mesh(EcoString),
     /// The port of this name in Open vSwitch. (A bridge of Open vSwitch is known by its link.)
     OvsPort(LinkName),
+    /// The routes of a namespace that leave through no port's link.
+    Routes(NetnsRef),
+    /// The DHCP client on the link of the port of this name.
+    Dhcp(LinkName),
 }
 
 /// A wanted object and the row that wants it.
@@ -81,6 +89,10 @@ pub enum Object {
     OvsBridge(OvsBridge),
     /// A port of a bridge of Open vSwitch.
     OvsPort(OvsPort),
+    /// Routes of a namespace that leave through no port's link.
+    Routes(Routes),
+    /// A DHCP client.
+    Dhcp(Dhcp),
 }
 
 /// A Linux bridge in the server's own namespace.
@@ -144,6 +156,9 @@ pub struct Route {
     pub source: Option<IpAddr>,
 }
 
+/// What tells a route from others in the kernel: destination, metric, table.
+pub type RouteSlot = (IpNet, u32, u32);
+
 /// What happens to a packet that takes a route (`rtm_type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RouteKind {
@@ -203,6 +218,8 @@ impl fmt::Display for ObjectKey {
             Self::Container(id) => write!(f, "container {id}"),
             Self::Mesh(id) => write!(f, "mesh of container {id}"),
             Self::OvsPort(name) => write!(f, "ovs port {name}"),
+            Self::Routes(netns) => write!(f, "routes of {netns}"),
+            Self::Dhcp(port) => write!(f, "DHCP client of port {port}"),
         }
     }
 }
@@ -211,8 +228,10 @@ impl ObjectKey {
     /// The link on the host that the object is or hangs on.
     pub fn link(&self) -> Option<&LinkName> {
         match self {
-            Self::Link(name) | Self::Addresses { link: name, .. } | Self::OvsPort(name) => Some(name),
-            Self::Container(_) | Self::Mesh(_) => None,
+            Self::Link(name) | Self::Addresses { link: name, .. } | Self::Dhcp(name) | Self::OvsPort(name) => {
+                Some(name)
+            }
+            Self::Routes(_) | Self::Container(_) | Self::Mesh(_) => None,
         }
     }
 }
@@ -231,6 +250,8 @@ impl Wanted {
             Object::Mesh(mesh) => ObjectKey::Mesh(mesh.id.clone()),
             Object::OvsBridge(bridge) => ObjectKey::Link(bridge.name.clone()),
             Object::OvsPort(port) => ObjectKey::OvsPort(port.name.clone()),
+            Object::Routes(routes) => ObjectKey::Routes(routes.netns.clone()),
+            Object::Dhcp(dhcp) => ObjectKey::Dhcp(dhcp.port.clone()),
         }
     }
 }
@@ -239,7 +260,7 @@ impl Object {
     /// The objects that must exist before this one can: a port's bridge and parent, the link that addresses go on.
     pub fn depends_on(&self) -> Vec<ObjectKey> {
         match self {
-            Self::Bridge(_) | Self::Container(_) | Self::Mesh(_) | Self::OvsBridge(_) => Vec::new(),
+            Self::Bridge(_) | Self::Routes(_) | Self::Container(_) | Self::Mesh(_) | Self::OvsBridge(_) => Vec::new(),
             Self::Port(port) => {
                 let links = port.bridge.iter().chain(port.parent());
                 links.cloned().map(ObjectKey::Link).collect()
@@ -248,6 +269,7 @@ impl Object {
             Self::OvsPort(port) => [&port.bridge, &port.name]
                 .map(|name| ObjectKey::Link(name.clone()))
                 .into(),
+            Self::Dhcp(dhcp) => vec![ObjectKey::Link(dhcp.port.clone())],
         }
     }
 
@@ -255,6 +277,8 @@ impl Object {
     pub fn netns(&self) -> Option<&NetnsRef> {
         match self {
             Self::Port(port) => Some(&port.netns),
+            Self::Routes(routes) => Some(&routes.netns),
+            Self::Dhcp(dhcp) => Some(&dhcp.netns),
             Self::Mesh(mesh) => Some(&mesh.netns),
             Self::Bridge(_) | Self::Addresses(_) | Self::Container(_) | Self::OvsBridge(_) | Self::OvsPort(_) => None,
         }
@@ -283,6 +307,16 @@ impl Route {
             kind: RouteKind::Unicast,
             source: None,
         }
+    }
+
+    /// Whether it is a default route in the main table.
+    pub fn is_default(&self) -> bool {
+        self.destination.prefix_len() == 0 && self.table == ROUTE_TABLE_MAIN
+    }
+
+    /// What the kernel tells it from others by.
+    pub fn slot(&self) -> RouteSlot {
+        (self.destination, self.metric, self.table)
     }
 
     /// The same route with what the kernel fills in: IPv6 has no metric 0.

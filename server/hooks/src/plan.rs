@@ -8,6 +8,7 @@ use std::fmt;
 use ecow::EcoString;
 use ipnet::IpNet;
 
+use crate::dhcp::{Lease, Request};
 use crate::mirror::NamespaceId;
 use crate::name::{LinkName, Mac};
 use crate::object::container::{ContainerOperation, MeshOperation};
@@ -110,6 +111,32 @@ pub struct LinkChange {
     pub up: Option<bool>,
 }
 
+/// A DHCP client to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DhcpStart {
+    /// The port's name.
+    pub port: LinkName,
+    /// The link it speaks on.
+    pub link: LinkRef,
+    /// That link's hardware address.
+    pub mac: Mac,
+    /// What the server is told and asked.
+    pub request: Request,
+    /// The lease that the port has from before.
+    pub former: Option<Lease>,
+}
+
+/// A route and where it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlacedRoute {
+    /// The namespace.
+    pub namespace: NamespaceId,
+    /// The link it leaves through; `None`: that through which its gateway is reached, or none, as for one that drops packets.
+    pub link: Option<LinkRef>,
+    /// The route.
+    pub route: Route,
+}
+
 /// One change of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -142,6 +169,8 @@ pub enum Operation {
         link: LinkRef,
         /// The address with its prefix length.
         address: IpNet,
+        /// Whether an IPv6 address is looked for on the link before it is used.
+        detect: bool,
     },
     /// Delete an address.
     AddressDel {
@@ -151,18 +180,22 @@ pub enum Operation {
         address: IpNet,
     },
     /// Add a route.
-    RouteAdd {
-        /// The link it leaves through.
-        link: LinkRef,
-        /// The route.
-        route: Route,
+    RouteAdd(PlacedRoute),
+    /// Put a route in the place of another to the same destination, in one step.
+    RouteReplace {
+        /// The new one.
+        new: PlacedRoute,
+        /// The one that goes.
+        was: PlacedRoute,
     },
     /// Delete a route.
-    RouteDel {
-        /// The link it leaves through.
-        link: LinkRef,
-        /// The route.
-        route: Route,
+    RouteDel(PlacedRoute),
+    /// Start a DHCP client, in the place of one that the port has already.
+    DhcpStart(DhcpStart),
+    /// End the DHCP client of a port, and give its address back.
+    DhcpStop {
+        /// The port's name.
+        port: LinkName,
     },
     /// Write a setting below `/proc/sys/net`.
     Sysctl {
@@ -294,11 +327,17 @@ impl Operation {
                     was: set,
                 }
             }
-            Self::LinkDel { .. } | Self::Mesh(MeshOperation::Leave { .. }) => return None,
-            Self::AddressAdd { link, address } => Self::AddressDel { link, address },
-            Self::AddressDel { link, address } => Self::AddressAdd { link, address },
-            Self::RouteAdd { link, route } => Self::RouteDel { link, route },
-            Self::RouteDel { link, route } => Self::RouteAdd { link, route },
+            Self::LinkDel { .. } | Self::DhcpStop { .. } | Self::Mesh(MeshOperation::Leave { .. }) => return None,
+            Self::AddressAdd { link, address, .. } => Self::AddressDel { link, address },
+            Self::AddressDel { link, address } => Self::AddressAdd {
+                link,
+                address,
+                detect: false,
+            },
+            Self::RouteAdd(route) => Self::RouteDel(route),
+            Self::RouteReplace { new, was } => Self::RouteReplace { new: was, was: new },
+            Self::RouteDel(route) => Self::RouteAdd(route),
+            Self::DhcpStart(start) => Self::DhcpStop { port: start.port },
             Self::Sysctl {
                 namespace,
                 path,
@@ -329,11 +368,11 @@ impl Operation {
             | Self::LinkDel { link }
             | Self::Offload { link, .. }
             | Self::AddressAdd { link, .. }
-            | Self::AddressDel { link, .. }
-            | Self::RouteAdd { link, .. }
-            | Self::RouteDel { link, .. } => link.namespace,
+            | Self::AddressDel { link, .. } => link.namespace,
+            Self::RouteAdd(route) | Self::RouteReplace { new: route, .. } | Self::RouteDel(route) => route.namespace,
+            Self::DhcpStart(start) => start.link.namespace,
             Self::Sysctl { namespace, .. } => *namespace,
-            Self::Container(_) | Self::Mesh(_) | Self::Ovs(_) => NamespaceId::Host,
+            Self::DhcpStop { .. } | Self::Container(_) | Self::Mesh(_) | Self::Ovs(_) => NamespaceId::Host,
         }
     }
 }
@@ -356,16 +395,29 @@ impl fmt::Display for LinkRef {
     }
 }
 
+impl fmt::Display for PlacedRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.link, self.namespace) {
+            (Some(link), _) => write!(f, "{} on {link}", self.route),
+            (None, NamespaceId::Host) => write!(f, "{}", self.route),
+            (None, inside) => write!(f, "{} in {inside}", self.route),
+        }
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LinkAdd { link, new, .. } => write!(f, "add link {link} {new}"),
             Self::LinkSet { link, set, .. } => write!(f, "set link {link}{set}"),
             Self::LinkDel { link } => write!(f, "delete link {link}"),
-            Self::AddressAdd { link, address } => write!(f, "add address {address} on {link}"),
+            Self::AddressAdd { link, address, .. } => write!(f, "add address {address} on {link}"),
             Self::AddressDel { link, address } => write!(f, "delete address {address} on {link}"),
-            Self::RouteAdd { link, route } => write!(f, "add route {route} on {link}"),
-            Self::RouteDel { link, route } => write!(f, "delete route {route} on {link}"),
+            Self::RouteAdd(route) => write!(f, "add route {route}"),
+            Self::RouteReplace { new, was } => write!(f, "replace route {was} by {new}"),
+            Self::RouteDel(route) => write!(f, "delete route {route}"),
+            Self::DhcpStart(start) => write!(f, "start DHCP client on {}", start.link),
+            Self::DhcpStop { port } => write!(f, "end DHCP client of port {port}"),
             Self::Sysctl {
                 namespace, path, value, ..
             } => write!(f, "write {value} to {path} in {namespace}"),

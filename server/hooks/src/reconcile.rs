@@ -18,8 +18,9 @@ use ecow::{EcoString, eco_format};
 
 pub use self::input::{Desired, Heal, Input, Options, Output};
 pub use self::preview::{Held, Preview};
+use crate::dhcp::Progress;
 use crate::diff;
-use crate::limits::RESYNC_MS;
+use crate::limits::{PROTOCOL, RESYNC_MS};
 use crate::mirror::{Change, Mirror, NamespaceId, Observation, Touched};
 use crate::name::LinkName;
 use crate::object::{NetnsRef, Object, ObjectKey, OvsMark, Owner, Wanted};
@@ -232,7 +233,7 @@ impl Reconciler {
             };
             let key = wanted.key();
             row.keys.insert(key.clone());
-            self.want_object(&key, wanted);
+            self.want_object(now_ms, &key, wanted);
             self.soil(now_ms, cause, &key, &owner);
         }
         let gone = before.difference(&row.keys).cloned().collect();
@@ -241,17 +242,22 @@ impl Reconciler {
         self.stale_rows.insert(owner);
     }
 
-    fn want_object(&mut self, key: &ObjectKey, wanted: Wanted) {
+    fn want_object(&mut self, now_ms: u64, key: &ObjectKey, wanted: Wanted) {
+        let owner = wanted.owner.clone();
         let before = self.want.get(key).and_then(|w| w.object.netns()).cloned();
         let now = wanted.object.netns().cloned();
         if before != now {
             self.leave(key);
         }
-        if let Some(netns) = now.filter(|n| *n != NetnsRef::Host && self.want.users(n).next().is_none()) {
-            self.out.push(Output::Watch(netns));
+        if let Some(netns) = now
+            .as_ref()
+            .filter(|n| **n != NetnsRef::Host && self.want.users(n).next().is_none())
+        {
+            self.out.push(Output::Watch(netns.clone()));
         }
         self.want.insert(wanted);
-        self.unwatch(before);
+        self.leave_netns(now_ms, &owner, before.clone());
+        self.rethink_defaults(now_ms, key, [before, now]);
         self.dirty.extend(self.want.dependents(key).cloned());
     }
 
@@ -262,7 +268,8 @@ impl Reconciler {
                 self.leave(&key);
             }
             self.want.remove(&key, owner);
-            self.unwatch(netns);
+            self.leave_netns(now_ms, owner, netns.clone());
+            self.rethink_defaults(now_ms, &key, [netns, None]);
             self.dirty.extend(self.want.dependents(&key).cloned());
             self.soil(now_ms, Cause::Row, &key, owner);
             // Somebody who waited for the name has it now.
@@ -286,10 +293,45 @@ impl Reconciler {
         }
     }
 
+    /// Gives up a namespace that no object reaches into any more, once nothing of ours is left there that goes with no link.
+    fn leave_netns(&mut self, now_ms: u64, owner: &Owner, netns: Option<NetnsRef>) {
+        let Some(netns) = netns.filter(|netns| self.want.users(netns).next().is_none()) else {
+            return;
+        };
+        let inside = match self.want.resolution(&netns) {
+            Resolution::Present(id) => self.have.namespace(id),
+            Resolution::Unknown | Resolution::Absent(_) => None,
+        };
+        if inside.is_some_and(|inside| inside.routes(None).any(|route| route.protocol == PROTOCOL)) {
+            self.soil(now_ms, Cause::Row, &ObjectKey::Routes(netns), owner);
+        } else {
+            self.unwatch(Some(netns));
+        }
+    }
+
     /// Nothing of an object is left where it was: those namespaces need not be observed for it any more.
     fn cleared(&mut self, key: &ObjectKey) {
         for netns in self.want.cleared(key) {
             self.unwatch(Some(netns));
+        }
+    }
+
+    /// Which of the ports of a namespace has the default route may be another one now.
+    fn rethink_defaults(&mut self, now_ms: u64, changed: &ObjectKey, namespaces: [Option<NetnsRef>; 2]) {
+        for netns in namespaces.into_iter().flatten() {
+            for key in self.want.users(&netns).filter(|key| *key != changed) {
+                let offers = self.want.get(key).is_some_and(|wanted| match &wanted.object {
+                    Object::Port(port) => !port.defaults.is_empty(),
+                    _ => false,
+                });
+                if !offers {
+                    continue;
+                }
+                if let Some(item) = self.items.get_mut(key).filter(|item| item.state == State::Converged) {
+                    (item.state, item.cause, item.since_ms) = (State::Pending, Cause::Row, now_ms);
+                }
+                self.dirty.insert(key.clone());
+            }
         }
     }
 
@@ -359,6 +401,7 @@ impl Reconciler {
         let mut keys: BTreeSet<ObjectKey> = BTreeSet::new();
         for (id, name) in &touched.links {
             if *id == NamespaceId::Host {
+                keys.extend(self.want.host_routes());
                 let key = ObjectKey::Link(name.clone());
                 if self.items.contains_key(&key) {
                     keys.insert(key);
@@ -372,6 +415,9 @@ impl Reconciler {
             } else {
                 keys.extend(self.want.inhabitants(*id).cloned());
             }
+        }
+        for port in &touched.dhcp {
+            keys.extend(self.lease_changed(port));
         }
         for (_, name) in touched.existence.iter().filter(|(id, _)| *id == NamespaceId::Host) {
             keys.extend(self.want.dependents(&ObjectKey::Link(name.clone())).cloned());
@@ -423,6 +469,28 @@ impl Reconciler {
         item.cause = Cause::Collect;
         self.put(key.clone(), item);
         Some(key.clone())
+    }
+
+    /// Tells of the lease of a port where its row has another. Gives the key of the client, where a row wants it.
+    fn lease_changed(&mut self, port: &LinkName) -> Option<ObjectKey> {
+        let key = ObjectKey::Dhcp(port.clone());
+        let progress = &self.have.dhcp(port)?.progress;
+        let wanted = self.want.get(&key)?;
+        let Object::Dhcp(dhcp) = &wanted.object else {
+            return None;
+        };
+        let lease = match progress {
+            Progress::Bound(lease) => Some(lease.clone()),
+            Progress::Asking | Progress::Without(_) => None,
+        };
+        let output = Output::Lease(wanted.owner.clone(), lease.clone());
+        if dhcp.lease != lease && !self.out.contains(&output) {
+            self.out.push(output);
+        }
+        if let Some(lease) = lease {
+            self.want.renew(port, lease.address, lease.expires);
+        }
+        Some(key)
     }
 
     /// An event on an object ends its wait for the next retry, unless it is the echo of the last one.

@@ -7,7 +7,7 @@ use nonnet_engine::{Row, Transaction};
 use nonnet_schema::{Atom, ColumnIndex, Datum, TableIndex, Uuid};
 
 use crate::report::{Report, State};
-use crate::tables::{Rows, Tables, bridges, lxc, networks, ports, reference, text_set};
+use crate::tables::{Rows, Tables, bridges, host, lxc, networks, ports, reference, text_set};
 
 /// One column of one row, and what it is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub fn report_columns(tables: &Tables, rows: &dyn Rows, report: &Report, time_ms
         bridges::Columns::NAME => (tables.bridges.this, tables.bridges.status, tables.bridges.error),
         networks::Columns::NAME => (tables.networks.this, tables.networks.status, tables.networks.error),
         ports::Columns::NAME => (tables.ports.this, tables.ports.status, tables.ports.error),
+        host::Columns::NAME => (tables.host.this, tables.host.status, tables.host.error),
         lxc::Columns::NAME => (tables.lxc.this, tables.lxc.status, tables.lxc.error),
         _ => return Vec::new(),
     };

@@ -5,6 +5,7 @@
 
 pub(crate) mod switched;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ecow::{EcoString, eco_format};
@@ -144,7 +145,7 @@ macro_rules! tables {
     };
 }
 
-tables!(wanting: bridges, lxc, networks, ports; others: checkpoints, events, forwards, host, leases, peers, routes);
+tables!(wanting: bridges, host, lxc, networks, ports; others: checkpoints, events, forwards, leases, peers, routes);
 
 impl Rows for Database {
     fn row(&self, table: TableIndex, uuid: Uuid) -> Option<&Row> {
@@ -192,6 +193,13 @@ pub fn references(row: &Row, column: ColumnIndex) -> impl Iterator<Item = Uuid> 
     row.get(column).keys().filter_map(Atom::as_uuid)
 }
 
+/// The texts of a column under their keys.
+pub fn text_map(row: &Row, column: ColumnIndex) -> BTreeMap<EcoString, EcoString> {
+    let pairs = row.get(column).iter();
+    let texts = pairs.filter_map(|(key, value)| Some((key.as_str()?.into(), value?.as_str()?.into())));
+    texts.collect()
+}
+
 /// All texts of a column.
 pub fn texts(row: &Row, column: ColumnIndex) -> impl Iterator<Item = &str> {
     row.get(column).keys().filter_map(Atom::as_str)
@@ -202,6 +210,12 @@ pub fn number(row: &Row, column: ColumnIndex) -> Option<u32> {
     row.get(column)
         .as_integer()
         .and_then(|integer| u32::try_from(integer).ok())
+}
+
+/// The set of distinct references, in any order.
+pub(crate) fn reference_set(uuids: impl IntoIterator<Item = Uuid>) -> Datum {
+    let uuids = uuids.into_iter().map(Atom::Uuid).collect();
+    Datum::set(uuids).unwrap_or_else(|_| Datum::empty_set())
 }
 
 /// The set of distinct texts, in any order.

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 
 use ecow::EcoString;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::mirror::{Link, NamespaceId};
 use crate::name::LinkName;
-use crate::object::{NetnsRef, Object, ObjectKey, Owner, Taken, Wanted};
+use crate::object::{Dhcp, NetnsRef, Object, ObjectKey, Owner, Taken, Wanted};
 
 /// The groups that mark the links of one database (`IFLA_GROUP`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +234,24 @@ impl Want {
             .range(from..)
             .map(|(key, _)| key)
             .take_while(move |key| key.link() == Some(link))
+    }
+
+    /// Notes that the lease which a port's row has ends at another time, which the row learns without being compiled again.
+    pub fn renew(&mut self, port: &LinkName, address: Ipv4Net, expires: Option<u64>) {
+        let claims = self.claims.get_mut(&ObjectKey::Dhcp(port.clone()));
+        for claim in claims.into_iter().flatten() {
+            if let Object::Dhcp(Dhcp { lease: Some(lease), .. }) = &mut claim.object
+                && lease.address == address
+            {
+                lease.expires = expires;
+            }
+        }
+    }
+
+    /// The key of the routes of the server's own namespace, if any are wanted.
+    pub fn host_routes(&self) -> Option<ObjectKey> {
+        let key = ObjectKey::Routes(NetnsRef::Host);
+        self.claims.contains_key(&key).then_some(key)
     }
 
     /// All addresses that owners want on a link of the server's own namespace.

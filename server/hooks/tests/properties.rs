@@ -1,7 +1,7 @@
 //! Random wanted states against the kernel in memory: what a plan promises.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use nonnet_hooks::diff::{self, Verdict};
@@ -11,9 +11,9 @@ use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
 use nonnet_hooks::object::{
     Addresses, Bridge, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, OvsBridge, OvsOperation, OvsPort, Owner,
-    Port, PortKind, Role, Route, Single, Spec, Tap, Vxlan, Wanted,
+    Port, PortKind, Role, Route, RouteKind, Single, Spec, Tap, Vxlan, Wanted,
 };
-use nonnet_hooks::plan::{LinkRef, Operation, Plan, Step};
+use nonnet_hooks::plan::{LinkRef, Operation, PlacedRoute, Plan, Step};
 use nonnet_hooks::want::{Mark, Resolution, Want};
 use proptest::prelude::*;
 
@@ -96,6 +96,8 @@ prop_compose! {
         mtu in proptest::option::of(1400_u32..1403),
         addresses in proptest::collection::btree_set(2_u8..5, 0..3),
         gateway: bool,
+        (default, blackhole) in any::<(bool, bool)>(),
+        rank in 0_u32..2,
         ipv6: bool,
         isolated: bool,
     ) -> Option<Wanted> {
@@ -103,13 +105,20 @@ prop_compose! {
         // One destination per port: two ports of a namespace cannot both have the same route.
         let destination = format!("10.{}.0.0/16", 100 + at).parse().unwrap();
         let routes = gateway.then(|| Route::to(destination, Some(IpAddr::from([10, 9, at as u8, 1]))));
+        let hole = blackhole.then(|| Route {
+            kind: RouteKind::Blackhole,
+            ..Route::to(format!("10.{}.0.0/16", 150 + at).parse().unwrap(), None)
+        });
+        let default = (default && gateway).then(|| Route::default_via(IpAddr::from([10, 9, at as u8, 1])));
         let veth = Port {
             mac: mac.map(|m| Mac([2, 0, 0, 0, 2, m])),
             mtu,
             bridge: bridge.map(|b| name(&format!("br{b}"))),
             datapath: None,
             addresses: addresses.into_iter().map(|a| format!("10.9.{at}.{a}/24").parse().unwrap()).collect(),
-            routes: routes.into_iter().collect(),
+            routes: routes.into_iter().chain(hole).collect(),
+            defaults: default.into_iter().collect(),
+            rank,
             ipv6,
             isolated,
             ..Port::new(name(&format!("vi{at}")), name(&format!("eth{peer}")), netns(space))
@@ -326,7 +335,7 @@ fn check_marks(want: &Want, plan: &Plan, mirror: &Mirror) {
         let (Operation::LinkSet { link, .. }
         | Operation::LinkDel { link }
         | Operation::AddressDel { link, .. }
-        | Operation::RouteDel { link, .. }) = &step.operation
+        | Operation::RouteDel(PlacedRoute { link: Some(link), .. })) = &step.operation
         else {
             continue;
         };
@@ -379,7 +388,7 @@ fn check_wanted(want: &Want, model: &Model) {
     assert!(found.plan.is_empty(), "still to do:\n{}", found.plan);
     for (key, verdict) in &found.verdicts {
         match verdict {
-            Verdict::Equal => check_object(&want.get(key).unwrap().object, want, &mirror),
+            Verdict::Equal => check_object(&want.get(key).unwrap().object, want, &mirror, &found.verdicts),
             Verdict::Waiting(_) | Verdict::Conflict(_) | Verdict::Failed(_) | Verdict::Absent => {}
             other => panic!("{key}: {other:?}"),
         }
@@ -427,7 +436,7 @@ fn check_wanted(want: &Want, model: &Model) {
     }
 }
 
-fn check_object(object: &Object, want: &Want, mirror: &Mirror) {
+fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeMap<ObjectKey, Verdict>) {
     let host = mirror.host().unwrap();
     match object {
         Object::Bridge(bridge) => {
@@ -481,10 +490,37 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror) {
                 .filter(|r| r.protocol == PROTOCOL)
                 .map(|r| r.route.clone())
                 .collect();
-            assert_eq!(have, veth.routes.iter().map(Route::settled).collect());
+            let through: BTreeSet<Route> = veth
+                .routes
+                .iter()
+                .filter(|r| r.kind == RouteKind::Unicast)
+                .map(Route::settled)
+                .collect();
+            assert!(through.is_subset(&have));
+            let defaults: BTreeSet<Route> = have.difference(&through).cloned().collect();
+            let ports = want.inhabitants(id).filter_map(|key| match &want.get(key)?.object {
+                Object::Port(port) => Some(port),
+                _ => None,
+            });
+            let ports: Vec<&Port> = ports.collect();
+            let neighbours = ports
+                .iter()
+                .filter(|other| other.netns == veth.netns && !other.defaults.is_empty());
+            let first = neighbours.min_by_key(|other| (other.rank, &other.name));
+            // Where the first one cannot be there, whoever had the default route keeps it.
+            let stands = |port: &&&Port| verdicts.get(&ObjectKey::Link(port.name.clone())) == Some(&Verdict::Equal);
+            if first.is_none_or(|first| stands(&first)) {
+                let own = first
+                    .filter(|first| first.name == veth.name)
+                    .map(|first| first.defaults.clone());
+                assert_eq!(defaults, own.into_iter().flatten().collect());
+            }
+            for hole in veth.routes.iter().filter(|r| r.kind == RouteKind::Blackhole) {
+                assert!(inside.routes(None).any(|r| r.route == *hole), "{hole}");
+            }
         }
         // Those have properties of their own.
-        Object::Container(_) | Object::Mesh(_) => {}
+        Object::Routes(_) | Object::Dhcp(_) | Object::Container(_) | Object::Mesh(_) => {}
     }
 }
 
@@ -559,7 +595,7 @@ proptest! {
         let (outcomes, _) = model.run(&plan, None, |_| false);
         for (step, outcome) in plan.steps.iter().zip(&outcomes).rev() {
             let Some(inverse) = step.operation.inverse() else { continue };
-            if *outcome == nonnet_hooks::plan::Outcome::Done && matches!(inverse, Operation::LinkDel { .. } | Operation::AddressDel { .. } | Operation::RouteDel { .. } | Operation::Ovs(_)) {
+            if *outcome == nonnet_hooks::plan::Outcome::Done && matches!(inverse, Operation::LinkDel { .. } | Operation::AddressDel { .. } | Operation::RouteDel(_) | Operation::Ovs(_)) {
                 model.apply(&inverse).unwrap();
             }
         }

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
+use ipnet::IpNet;
+use nonnet_hooks::dhcp::{Lease, Progress, Request};
+use nonnet_hooks::mirror::{Change, DhcpClient, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Port, Route};
+use nonnet_hooks::object::{Bridge, Dhcp, NetnsRef, Object, Owner, Port, Route, RouteKind};
 use nonnet_hooks::plan::{Outcome, Plan, Refusal};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::report::{Event, EventKind, Report, State};
@@ -22,6 +24,7 @@ struct World {
     cfg: u64,
     reports: BTreeMap<Owner, Report>,
     events: Vec<Event>,
+    leases: Vec<(Owner, Option<Lease>)>,
     progress: (u64, usize),
     /// How many of the next operations are refused.
     refusals: usize,
@@ -60,7 +63,7 @@ fn port(at: u32) -> Desired {
     Desired::Objects(vec![Object::Port(Port {
         bridge: Some(name("br0")),
         addresses: vec![format!("10.9.{high}.{low}/16").parse().unwrap()],
-        routes: vec![Route::default_via("10.9.0.1".parse().unwrap())],
+        defaults: vec![Route::default_via("10.9.0.1".parse().unwrap())],
         ..Port::new(name(&format!("vi{at}")), name("eth0"), netns(at))
     })])
 }
@@ -87,6 +90,7 @@ impl World {
             cfg: 0,
             reports: BTreeMap::new(),
             events: Vec::new(),
+            leases: Vec::new(),
             progress: (0, 0),
             refusals: 0,
             runs: 0,
@@ -186,6 +190,7 @@ impl World {
                     }
                     Output::Progress { cur_cfg, failed } => self.progress = (cur_cfg, failed),
                     Output::Event(event) => self.events.push(event),
+                    Output::Lease(port, lease) => self.leases.push((port, lease)),
                 }
             }
         }
@@ -538,4 +543,149 @@ proptest! {
         prop_assert_eq!(world.progress, (world.cfg, 0));
         prop_assert_eq!(world.model.dump(NamespaceId::Host).unwrap().links.len(), 2);
     }
+}
+
+fn with_default(at: u32, ifname: &str, rank: u32) -> Desired {
+    let Desired::Objects(mut objects) = port(at) else {
+        panic!()
+    };
+    let Object::Port(port) = &mut objects[0] else { panic!() };
+    (port.ifname, port.rank, port.netns) = (name(ifname), rank, netns(0));
+    let gateway = if at == 0 { "10.9.0.1" } else { "10.9.0.2" };
+    port.defaults = vec![Route::default_via(gateway.parse().unwrap())];
+    Desired::Objects(objects)
+}
+
+impl World {
+    /// The default routes in the first namespace.
+    fn defaults(&self) -> Vec<String> {
+        let all = self.model.dump(NamespaceId::Inode(100)).unwrap().routes;
+        all.iter()
+            .map(|route| route.route.to_string())
+            .filter(|route| route.starts_with("default"))
+            .collect()
+    }
+}
+
+#[test]
+fn ports_of_a_namespace_share_one_default_route_by_rank_and_name() {
+    let mut world = World::new(Heal::On, false, 1);
+    world.commit(vec![
+        (owner("bridges", 1), bridge("br0")),
+        (owner("ports", 0), with_default(0, "eth0", 100)),
+        (owner("ports", 1), with_default(1, "eth1", 100)),
+    ]);
+    assert_eq!(world.defaults(), ["default via 10.9.0.1"]);
+    world.commit(vec![(owner("ports", 1), with_default(1, "eth1", 7))]);
+    assert_eq!(world.defaults(), ["default via 10.9.0.2"]);
+    world.commit(vec![(owner("ports", 1), Desired::Gone)]);
+    assert_eq!(world.defaults(), ["default via 10.9.0.1"]);
+    assert!(
+        world.events.iter().all(|event| event.kind == EventKind::Applied),
+        "{:?}",
+        world.events
+    );
+    assert_eq!(world.progress.1, 0);
+}
+
+#[test]
+fn routes_that_go_with_no_link_go_with_their_last_port() {
+    let mut world = World::new(Heal::On, false, 1);
+    let mut hole = Route::to("10.66.0.0/16".parse().unwrap(), None);
+    hole.kind = RouteKind::Blackhole;
+    let Desired::Objects(mut objects) = port(0) else {
+        panic!()
+    };
+    let Object::Port(port) = &mut objects[0] else { panic!() };
+    port.routes = vec![hole.clone()];
+    world.commit(vec![
+        (owner("bridges", 1), bridge("br0")),
+        (owner("ports", 0), Desired::Objects(objects)),
+    ]);
+    let routes = |world: &World| world.model.dump(NamespaceId::Inode(100)).unwrap().routes;
+    assert!(routes(&world).iter().any(|route| route.route == hole));
+    world.commit(vec![(owner("ports", 0), Desired::Gone)]);
+    assert_eq!(routes(&world), []);
+}
+
+fn client(lease: Option<Lease>) -> Object {
+    Object::Dhcp(Dhcp {
+        port: name("vi0"),
+        netns: netns(0),
+        ifname: name("eth0"),
+        request: Request::default(),
+        lease,
+    })
+}
+
+#[test]
+fn dhcp_client_runs_while_it_is_wanted_and_its_lease_is_asked_into_the_row() {
+    let mut world = World::new(Heal::On, false, 1);
+    let with = |lease: Option<Lease>| {
+        let Desired::Objects(mut objects) = port(0) else {
+            panic!()
+        };
+        let Object::Port(port) = &mut objects[0] else { panic!() };
+        port.addresses = lease.iter().map(|lease| IpNet::V4(lease.address)).collect();
+        port.defaults.clear();
+        objects.push(client(lease));
+        Desired::Objects(objects)
+    };
+    world.commit(vec![
+        (owner("bridges", 1), bridge("br0")),
+        (owner("ports", 0), with(None)),
+    ]);
+    assert_eq!(world.reports[&owner("ports", 0)].state, State::Pending);
+    let asking = world.reconciler.mirror().dhcp(&name("vi0")).unwrap().clone();
+    let lease = Lease {
+        address: "10.9.0.50/16".parse().unwrap(),
+        server: "10.9.0.1".parse().unwrap(),
+        expires: Some(1_000),
+        routers: vec![],
+        routes: vec![],
+        dns: vec![],
+        domain: None,
+        mtu: None,
+    };
+    let bound = |lease: Lease| DhcpClient {
+        progress: Progress::Bound(lease),
+        ..asking.clone()
+    };
+    let told = |client: DhcpClient| {
+        Input::Observed(vec![Observation {
+            namespace: client.namespace,
+            change: Change::Dhcp(name("vi0"), Some(client)),
+        }])
+    };
+    world.feed(told(bound(lease.clone())));
+    assert_eq!(world.leases, [(owner("ports", 0), Some(lease.clone()))]);
+    world.commit(vec![(owner("ports", 0), with(Some(lease.clone())))]);
+    assert_eq!(world.reports[&owner("ports", 0)].state, State::Converged);
+    assert_eq!(
+        world.reports[&owner("ports", 0)].facts.addresses,
+        ["10.9.0.50/16".parse().unwrap()]
+    );
+
+    let renewed = Lease {
+        expires: Some(2_000),
+        ..lease.clone()
+    };
+    world.feed(told(bound(renewed.clone())));
+    assert_eq!(world.leases.last(), Some(&(owner("ports", 0), Some(renewed))));
+    assert_eq!(world.reports[&owner("ports", 0)].state, State::Converged);
+
+    let without = DhcpClient {
+        progress: Progress::Without("the lease ended".into()),
+        ..asking.clone()
+    };
+    world.feed(told(without));
+    assert_eq!(world.leases.last(), Some(&(owner("ports", 0), None)));
+    world.commit(vec![(owner("ports", 0), with(None))]);
+    let report = &world.reports[&owner("ports", 0)];
+    assert_eq!(
+        (report.state, report.error.as_deref()),
+        (State::Waiting, Some("the lease ended"))
+    );
+    world.commit(vec![(owner("ports", 0), Desired::Gone)]);
+    assert_eq!(world.reconciler.mirror().dhcp(&name("vi0")), None);
 }

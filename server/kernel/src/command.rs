@@ -45,7 +45,7 @@ impl Command {
             Output::Watch(netns) => Ok(Self::Watch(netns)),
             Output::Unwatch(netns) => Ok(Self::Unwatch(netns)),
             Output::Dump => Ok(Self::Dump),
-            Output::Report(_) | Output::Progress { .. } | Output::Event(_) => Err(output),
+            Output::Lease(..) | Output::Report(_) | Output::Progress { .. } | Output::Event(_) => Err(output),
         }
     }
 }

@@ -95,9 +95,7 @@ impl Datagrams {
         let mut changes = Vec::new();
         for (range, origin) in self.last_of_each().into_iter().flatten() {
             for (_, part) in parts(self.bytes.get(range).unwrap_or_default()) {
-                if let Part::Message(message) = part {
-                    changes.extend(message::change(message).map(|change| (origin, change)));
-                }
+                changes.extend(change(part).map(|change| (origin, change)));
             }
         }
         changes
@@ -136,6 +134,17 @@ impl Datagrams {
             start = *end;
         }
         messages
+    }
+}
+
+fn change(part: Part) -> Option<Change> {
+    match part {
+        Part::Message(message) => message::change(message),
+        Part::Replacement(message) => match message::change(message) {
+            Some(Change::RouteSet(route)) => Some(Change::RouteReplaced(route)),
+            other => other,
+        },
+        Part::Done | Part::Ack(_) => None,
     }
 }
 
@@ -211,14 +220,14 @@ mod tests {
             Said::Gone { index } => RouteNetlinkMessage::DelLink(link(*index, false)),
             Said::Address { index, last, there } => {
                 let address = format!("10.0.0.{last}/24").parse().unwrap();
-                match (message::address_add(*index, address).0, there) {
+                match (message::address_add(*index, address, false).0, there) {
                     (RouteNetlinkMessage::NewAddress(address), false) => RouteNetlinkMessage::DelAddress(address),
                     (message, _) => message,
                 }
             }
             Said::Route { index, net } => {
                 let route = nonnet_hooks::object::Route::to(format!("10.{net}.0.0/16").parse().unwrap(), None);
-                message::route_add(*index, &route).0
+                message::route_add(Some(*index), &route).0
             }
         }
     }

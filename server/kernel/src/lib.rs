@@ -10,6 +10,7 @@
 
 mod command;
 mod containers;
+mod dhcp;
 mod events;
 mod fake;
 mod finder;

@@ -85,3 +85,8 @@ pub const OVS_FOLLOW_PATIENCE: Duration = Duration::from_secs(5);
 
 /// For how long an error of an interface may still go by itself.
 pub const OVS_ERROR_GRACE: Duration = Duration::from_millis(500);
+/// Addresses or routes that are taken of one list that a DHCP server sends.
+pub const DHCP_LIST_MAX: usize = 32;
+
+/// Bytes of a name that a DHCP server sends, and characters of its words.
+pub const DHCP_TEXT_BYTES_MAX: usize = 253;

@@ -20,6 +20,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::command::{Command, Wake};
 use crate::containers::Containers;
+use crate::dhcp::Clients;
 use crate::finder::{Finder, Found};
 use crate::mesh::{Meshes, Place};
 use crate::ovs::{End, OpenVswitch};
@@ -41,6 +42,7 @@ const TOKEN_HUB: u64 = 4;
 /// The loop's state.
 pub(crate) struct Live {
     spaces: Spaces,
+    dhcp: Clients,
     finder: Finder,
     epoll: Epoll,
     polled: HashMap<RawFd, u64>,
@@ -78,8 +80,10 @@ impl Live {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let spaces = Spaces::new(ipv6)?;
         let finder = Finder::new(Instant::now());
+        let dhcp = Clients::start(inputs.clone())?;
         let mut live = Self {
             spaces,
+            dhcp,
             finder,
             epoll,
             polled: HashMap::new(),
@@ -107,6 +111,7 @@ impl Live {
     pub(crate) fn run(mut self) {
         let first = self.dump_all();
         let result = self.send(Input::Observed(first)).and_then(|()| self.turn_until_over());
+        self.dhcp.end();
         let Err(Over) = result else { return };
         tracing::debug!("the kernel thread ends");
     }
@@ -196,15 +201,17 @@ impl Live {
     }
 
     fn carry_out(&mut self, run: u64, plan: &Plan) -> Result<(), Over> {
-        let mut runner = Runner::new(&mut self.spaces, self.mark, self.ipv6);
+        let mut runner = Runner::new(&mut self.spaces, &self.dhcp, self.mark, self.ipv6);
         let mut outcomes = runner.run(plan);
         let sysctls = std::mem::take(&mut runner.sysctls);
         let switch = std::mem::take(&mut runner.switch);
         let offloads = std::mem::take(&mut runner.offloads);
+        let clients = std::mem::take(&mut runner.clients);
         Self::note_slow(plan, &mut outcomes);
         let concerned: Vec<NamespaceId> = concerned(plan).into_iter().collect();
         let drained = self.spaces.drain(&concerned);
         let mut observed = drained.observations;
+        observed.extend(clients);
         observed.extend(sysctls.into_iter().map(|(namespace, path, value)| Observation {
             namespace,
             change: Change::Sysctl(path.into(), value.into()),
@@ -369,12 +376,16 @@ impl Live {
         let space = match found {
             Found::There(space) => space,
             Found::Missing(reason) => {
-                gone.extend(self.spaces.close(netns, None));
+                let closed = self.spaces.close(netns, None);
+                gone.extend(self.end_clients(closed.as_slice()));
+                gone.extend(closed);
                 return Resolution::Absent(reason);
             }
         };
         let id = self.spaces.id(&space);
-        gone.extend(self.spaces.close(netns, Some(id)));
+        let closed = self.spaces.close(netns, Some(id));
+        gone.extend(self.end_clients(closed.as_slice()));
+        gone.extend(closed);
         if id == NamespaceId::Host && matches!(netns, NetnsRef::Lxc { .. }) {
             return Resolution::Absent(ecow::eco_format!(
                 "{netns} is the server's own: the container shares it"
@@ -390,6 +401,14 @@ impl Live {
             }
             Err(error) => Resolution::Absent(ecow::eco_format!("{netns} cannot be entered: {error}")),
         }
+    }
+
+    /// Ends the DHCP clients in namespaces that are gone.
+    fn end_clients(&self, closed: &[Observation]) -> Vec<Observation> {
+        closed
+            .iter()
+            .flat_map(|gone| self.dhcp.forget(gone.namespace))
+            .collect()
     }
 
     fn poll_events(&mut self, id: NamespaceId) {

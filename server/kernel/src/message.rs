@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use nonnet_hooks::limits::PROTOCOL;
-use nonnet_hooks::mirror::{Address, Change, InstalledRoute, Link};
+use nonnet_hooks::mirror::{Address, AddressState, Change, InstalledRoute, Link};
 use nonnet_hooks::name::Mac;
 use nonnet_hooks::object::{Route, RouteKind, Spec};
 use nonnet_hooks::plan::{LinkChange, NewLink};
@@ -193,8 +193,8 @@ pub(crate) fn routes(family: AddressFamily, ours_only: bool) -> RouteNetlinkMess
     RouteNetlinkMessage::GetRoute(route)
 }
 
-/// Adds an address to the link of this index.
-pub(crate) fn address_add(index: u32, address: IpNet) -> Request {
+/// Adds an address to the link of this index; `detect`: one of IPv6 is looked for on the link before it is used.
+pub(crate) fn address_add(index: u32, address: IpNet, detect: bool) -> Request {
     let mut message = address_message(index, address);
     message
         .attributes
@@ -204,7 +204,7 @@ pub(crate) fn address_add(index: u32, address: IpNet) -> Request {
             message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
         }
         IpNet::V4(_) => {}
-        // The database gives each address once; a second of detection would only delay the container.
+        IpNet::V6(_) if detect => {}
         IpNet::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
     }
     (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
@@ -226,20 +226,28 @@ fn address_message(index: u32, address: IpNet) -> AddressMessage {
     message
 }
 
-/// Adds a route through the link of this index.
-pub(crate) fn route_add(index: u32, route: &Route) -> Request {
+/// Adds a route through the link of this index, or that through which its gateway is reached.
+pub(crate) fn route_add(index: Option<u32>, route: &Route) -> Request {
     (
         RouteNetlinkMessage::NewRoute(route_message(index, route)),
         NLM_F_CREATE | NLM_F_EXCL,
     )
 }
 
-/// Deletes a route through the link of this index.
-pub(crate) fn route_del(index: u32, route: &Route) -> Request {
+/// Puts a route in the place of the one to the same destination with the same metric.
+pub(crate) fn route_replace(index: Option<u32>, route: &Route) -> Request {
+    (
+        RouteNetlinkMessage::NewRoute(route_message(index, route)),
+        NLM_F_CREATE | NLM_F_REPLACE,
+    )
+}
+
+/// Deletes a route through the link of this index, or through whichever.
+pub(crate) fn route_del(index: Option<u32>, route: &Route) -> Request {
     (RouteNetlinkMessage::DelRoute(route_message(index, route)), 0)
 }
 
-fn route_message(index: u32, route: &Route) -> RouteMessage {
+fn route_message(index: Option<u32>, route: &Route) -> RouteMessage {
     let four = matches!(route.destination, IpNet::V4(_));
     let mut message = RouteMessage::default();
     message.header.address_family = family(&route.destination.addr());
@@ -273,9 +281,11 @@ fn route_message(index: u32, route: &Route) -> RouteMessage {
             .source
             .map(|source| RouteAttribute::PrefSource(route_address(source))),
     );
-    if route.kind == RouteKind::Unicast {
-        attributes.push(RouteAttribute::Oif(index));
-    }
+    attributes.extend(
+        index
+            .filter(|_| route.kind == RouteKind::Unicast)
+            .map(RouteAttribute::Oif),
+    );
     if route.metric != 0 {
         attributes.push(RouteAttribute::Priority(route.metric));
     }
@@ -374,19 +384,29 @@ fn address_generation_off(specs: &[AfSpecUnspec]) -> Option<bool> {
 /// The address that a message describes. `IFA_LOCAL` is the link's own where there is one; on point-to-point links `IFA_ADDRESS` is the other side's.
 pub(crate) fn address_of(message: &AddressMessage) -> Option<Address> {
     let (mut local, mut other, mut protocol) = (None, None, 0);
+    let mut flags = AddressFlags::empty();
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Local(address) => local = Some(*address),
             AddressAttribute::Address(address) => other = Some(*address),
             AddressAttribute::Protocol(number) => protocol = u8::from(*number),
+            AddressAttribute::Flags(all) => flags = *all,
             _ => {}
         }
     }
+    let state = if flags.contains(AddressFlags::Dadfailed) {
+        AddressState::Duplicate
+    } else if flags.contains(AddressFlags::Tentative) {
+        AddressState::Tentative
+    } else {
+        AddressState::Ready
+    };
     let address = IpNet::new(local.or(other)?, message.header.prefix_len).ok()?;
     Some(Address {
         index: message.header.index,
         address,
         protocol,
+        state,
     })
 }
 

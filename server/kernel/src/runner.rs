@@ -7,13 +7,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::RawFd;
 
-use nonnet_hooks::mirror::NamespaceId;
+use nonnet_hooks::mirror::{NamespaceId, Observation};
 use nonnet_hooks::name::LinkName;
 use nonnet_hooks::object::{ObjectKey, OvsOperation, Spec, Tap};
-use nonnet_hooks::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, Phase, Plan, Refusal};
+use nonnet_hooks::plan::{
+    DhcpStart, LinkChange, LinkRef, NewLink, Operation, Outcome, Phase, PlacedRoute, Plan, Refusal,
+};
 use nonnet_hooks::want::Mark;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
+use crate::dhcp::Clients;
 use crate::limits::GROUP_DELETE_MIN;
 use crate::message::{self, Site};
 use crate::netns::Netns;
@@ -25,6 +28,7 @@ use crate::wire::{Answer, Request, refusal};
 /// Carries out one plan.
 pub(crate) struct Runner<'a> {
     spaces: &'a mut Spaces,
+    dhcp: &'a Clients,
     mark: Mark,
     ipv6: bool,
     outcomes: Vec<Option<Outcome>>,
@@ -35,12 +39,15 @@ pub(crate) struct Runner<'a> {
     pub(crate) offloads: Vec<(NamespaceId, u32, bool)>,
     /// Settings that were written, and what they say now.
     pub(crate) sysctls: Vec<(NamespaceId, String, String)>,
+    /// What became of DHCP clients.
+    pub(crate) clients: Vec<Observation>,
 }
 
 impl<'a> Runner<'a> {
-    pub(crate) fn new(spaces: &'a mut Spaces, mark: Mark, ipv6: bool) -> Self {
+    pub(crate) fn new(spaces: &'a mut Spaces, dhcp: &'a Clients, mark: Mark, ipv6: bool) -> Self {
         Self {
             spaces,
+            dhcp,
             mark,
             ipv6,
             outcomes: Vec::new(),
@@ -48,6 +55,7 @@ impl<'a> Runner<'a> {
             switch: Vec::new(),
             offloads: Vec::new(),
             sysctls: Vec::new(),
+            clients: Vec::new(),
         }
     }
 
@@ -180,18 +188,21 @@ impl<'a> Runner<'a> {
                 };
                 message::link_set(self.index(link)?, set, master, self.ipv6)
             }
-            Operation::AddressAdd { link, address } => message::address_add(self.index(link)?, *address),
+            Operation::AddressAdd { link, address, detect } => {
+                message::address_add(self.index(link)?, *address, *detect)
+            }
             Operation::AddressDel { link, address } => message::address_del(self.index(link)?, *address),
-            Operation::RouteAdd { link, route } => message::route_add(self.index(link)?, route),
-            Operation::RouteDel { link, route } => message::route_del(self.index(link)?, route),
+            Operation::RouteAdd(at) => message::route_add(self.index_of(at)?, &at.route),
+            Operation::RouteReplace { new, .. } => message::route_replace(self.index_of(new)?, &new.route),
+            Operation::RouteDel(at) => message::route_del(self.index_of(at)?, &at.route),
             Operation::LinkDel { .. }
+            | Operation::DhcpStart(_)
+            | Operation::DhcpStop { .. }
             | Operation::Sysctl { .. }
             | Operation::Offload { .. }
             | Operation::Container(_)
             | Operation::Mesh(_)
-            | Operation::Ovs(_) => {
-                return Ok(None);
-            }
+            | Operation::Ovs(_) => return Ok(None),
         }))
     }
 
@@ -202,6 +213,10 @@ impl<'a> Runner<'a> {
         }
         let space = self.spaces.get(id).ok_or_else(|| refusal(libc::ENOENT))?;
         Ok(Some(space.netns.raw()))
+    }
+
+    fn index_of(&mut self, route: &PlacedRoute) -> Result<Option<u32>, Refusal> {
+        route.link.as_ref().map(|link| self.index(link)).transpose()
     }
 
     fn index(&mut self, link: &LinkRef) -> Result<u32, Refusal> {
@@ -350,15 +365,23 @@ impl<'a> Runner<'a> {
             let outcome = self.add_tap(link, tap, &set);
             return self.settle(at, outcome.map_or_else(Outcome::Failed, |()| Outcome::Done));
         }
-        if let Operation::Offload { link, on, .. } = operation {
-            let outcome = self.offload(link, *on);
-            return self.settle(at, outcome.map_or_else(Outcome::Failed, |()| Outcome::Done));
-        }
-        let Operation::Sysctl {
-            namespace, path, value, ..
-        } = operation
-        else {
-            return;
+        let (namespace, path, value) = match operation {
+            Operation::Sysctl {
+                namespace, path, value, ..
+            } => (namespace, path, value),
+            Operation::Offload { link, on, .. } => {
+                let outcome = self.offload(link, *on);
+                return self.settle(at, outcome.map_or_else(Outcome::Failed, |()| Outcome::Done));
+            }
+            Operation::DhcpStart(start) => {
+                let outcome = self.start_dhcp(start).map_or_else(Outcome::Failed, |()| Outcome::Done);
+                return self.settle(at, outcome);
+            }
+            Operation::DhcpStop { port } => {
+                self.clients.extend(self.dhcp.remove(port));
+                return self.settle(at, Outcome::Done);
+            }
+            _ => return,
         };
         let home = self.spaces.home();
         let outcome = match (self.spaces.get(*namespace), home) {
@@ -394,6 +417,18 @@ fn explained(operation: &Operation, refused: Refusal) -> Refusal {
             ..refused
         },
         _ => refused,
+    }
+}
+
+impl Runner<'_> {
+    fn start_dhcp(&mut self, start: &DhcpStart) -> Result<(), Refusal> {
+        let index = self.index(&start.link)?;
+        let (Some(space), Some(home)) = (self.spaces.get(start.link.namespace), self.spaces.home()) else {
+            return Err(refusal(libc::ENOENT));
+        };
+        let started = self.dhcp.add(start, index, &space.netns, &home.netns);
+        self.clients.push(started.map_err(|error| of_io(&error))?);
+        Ok(())
     }
 }
 

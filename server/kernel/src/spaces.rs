@@ -256,7 +256,7 @@ impl Spaces {
 impl Drained {
     fn take(&mut self, changes: impl IntoIterator<Item = (NamespaceId, Change)>) {
         for (namespace, change) in changes {
-            if let Change::RouteSet(route) | Change::RouteGone(route) = &change
+            if let Change::RouteSet(route) | Change::RouteReplaced(route) | Change::RouteGone(route) = &change
                 && !concerns(namespace, route)
             {
                 continue;

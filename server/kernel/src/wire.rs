@@ -7,8 +7,8 @@ use std::io;
 
 use ecow::EcoString;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -47,6 +47,8 @@ pub(crate) enum Part {
     Ack(Result<(), Refusal>),
     /// A message.
     Message(RouteNetlinkMessage),
+    /// A message about something that takes the place of another (`NLM_F_REPLACE`).
+    Replacement(RouteNetlinkMessage),
 }
 
 impl Wire {
@@ -104,7 +106,7 @@ impl Wire {
                     continue;
                 };
                 match part {
-                    Part::Message(message) => {
+                    Part::Message(message) | Part::Replacement(message) => {
                         if let Ok(messages) = answer {
                             messages.push(message);
                         }
@@ -182,6 +184,10 @@ pub(crate) fn parts(mut bytes: &[u8]) -> Vec<(u32, Part)> {
                 Part::Ack(acknowledgement(header.flags, payload)),
             )),
             _ => match RouteNetlinkMessage::deserialize(&header, payload) {
+                // A message of links has no such flag, nor one of addresses.
+                Ok(message) if header.flags & NLM_F_REPLACE != 0 => {
+                    parts.push((header.sequence_number, Part::Replacement(message)));
+                }
                 Ok(message) => parts.push((header.sequence_number, Part::Message(message))),
                 Err(error) => tracing::debug!(%error, kind = header.message_type, "unreadable netlink message"),
             },

@@ -70,7 +70,7 @@ fn rows_that_change_and_go_are_followed() {
     changed.ifname = name("lan0");
     changed.mtu = Some(1400);
     changed.addresses = vec!["10.9.1.1/16".parse().unwrap(), "fd09::2/64".parse().unwrap()];
-    changed.routes = vec![
+    changed.defaults = vec![
         Route::default_via("10.9.0.1".parse().unwrap()),
         Route::default_via("fd09::1".parse().unwrap()),
     ];
@@ -232,7 +232,7 @@ fn refused_operation_tells_the_kernels_words_and_fails_only_its_row() {
     sh("ip netns add c0 && ip netns add c1");
     let mut rows = with_ports(2);
     let mut wrong = veth(0, named("c0"));
-    wrong.routes = vec![Route::default_via("192.0.2.1".parse().unwrap())];
+    wrong.defaults = vec![Route::default_via("192.0.2.1".parse().unwrap())];
     rows[2].1 = Desired::Objects(vec![Object::Port(wrong)]);
     let mut lab = Lab::new(rows);
     lab.until("failed", |lab| {

@@ -8,20 +8,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ecow::EcoString;
+use ipnet::IpNet;
 use nonnet_engine::{Row, RowChange, Transaction};
 use nonnet_schema::{Atom, Datum, Uuid};
 
 use crate::address::is_link_local;
 use crate::fault::Fault;
-use crate::ipam;
+use crate::ipam::{self, Pool};
+use crate::tables::networks::Network;
 use crate::tables::ports::{Blame, Port, port};
-use crate::tables::{Tables, leases, networks, references, text};
+use crate::tables::{Tables, leases, networks, reference_set, references, text};
 
 /// Number of the index over `address` in table `leases`.
 const BY_ADDRESS: usize = 0;
 
 /// Where sequential searches go on, by network and subnet.
-type Cursors = HashMap<(Uuid, ipnet::IpNet), u128>;
+type Cursors = HashMap<(Uuid, IpNet), u128>;
 
 /// The network of each gateway.
 type Gateways = HashMap<IpAddr, EcoString>;
@@ -69,7 +71,9 @@ pub(super) fn settle(
     let mut cursors = Cursors::new();
     for claim in &mut claims {
         for ipv4 in [true, false] {
-            give(tables, transaction, claim, ipv4, &mut cursors)?;
+            for from in claim.open(ipv4) {
+                give(tables, transaction, claim, (ipv4, from), &mut cursors)?;
+            }
         }
         claim.write(tables, transaction);
     }
@@ -112,8 +116,8 @@ fn keep_or_free(tables: &Tables, transaction: &mut Transaction<'_>, claim: &mut 
             check_unclaimed(tables, transaction, claim, uuid)?;
         }
         let address = text(&lease, tables.leases.address).parse::<IpAddr>().ok();
-        let fixed = text(&lease, tables.leases.source) == leases::STATIC;
-        match address.filter(|address| claim.fits(*address, fixed)) {
+        let source = text(&lease, tables.leases.source);
+        match address.filter(|address| claim.fits(*address, source)) {
             Some(address) => {
                 claim.leases.insert(uuid);
                 claim.held.push(address);
@@ -136,40 +140,58 @@ fn check_unclaimed(tables: &Tables, transaction: &Transaction<'_>, claim: &Claim
 
 impl Claim {
     /// Whether the port may go on with a lease that it has.
-    fn fits(&self, address: IpAddr, fixed: bool) -> bool {
+    fn fits(&self, address: IpAddr, source: &str) -> bool {
         if self.held.contains(&address) {
             return false;
         }
-        if fixed {
-            return self.port.addresses.iter().any(|own| own.addr() == address);
+        match source {
+            leases::STATIC => return self.port.addresses.iter().any(|own| own.addr() == address),
+            leases::DHCP => return self.port.dhcp,
+            _ => {}
         }
         let Some(network) = self.port.network.as_ref() else {
             return false;
         };
-        let alone = !self.held.iter().any(|held| held.is_ipv4() == address.is_ipv4());
         // Ranges bind what is given, not what is in use: an address in use does not move because others shall not be given.
-        self.wants(address.is_ipv4()) && alone && network.subnet_of(address).is_some() && !network.is_gateway(address)
+        let open = self.open(address.is_ipv4());
+        open.iter()
+            .any(|from| from.is_none_or(|subnet| subnet.contains(&address)))
+            && network.subnet_of(address).is_some()
+            && !network.is_gateway(address)
     }
 
     /// Writes the leases to the port's row.
     fn write(&self, tables: &Tables, transaction: &mut Transaction<'_>) {
-        let leases = self.leases.iter().copied().map(Atom::Uuid).collect();
-        let leases = Datum::set(leases).unwrap_or_else(|_| Datum::empty_set());
+        let leases = reference_set(self.leases.iter().copied());
         transaction.set(tables.ports.this, self.row.uuid(), tables.ports.leases, leases);
     }
 
-    /// Whether the port is to be given an address of this family.
-    fn wants(&self, ipv4: bool) -> bool {
-        let own = self
-            .port
-            .addresses
-            .iter()
-            .any(|own| own.addr().is_ipv4() == ipv4 && !is_link_local(own.addr()));
-        !own && self
+    /// The addresses of this family that the port is to be given and does not have: each from one subnet, or from whichever.
+    fn open(&self, ipv4: bool) -> Vec<Option<IpNet>> {
+        let given = |net: &&IpNet| net.addr().is_ipv4() == ipv4;
+        if self
             .port
             .network
             .as_ref()
-            .is_some_and(|network| network.method.is_some())
+            .is_none_or(|network| network.method.is_none())
+            || (ipv4 && self.port.dhcp)
+        {
+            return Vec::new();
+        }
+        let own = |address: &IpAddr| self.port.addresses.iter().any(|own| own.addr() == *address);
+        let held: Vec<IpAddr> = self.held.iter().copied().filter(|held| !own(held)).collect();
+        let named: Vec<IpNet> = self.port.subnets.iter().filter(given).copied().collect();
+        if !named.is_empty() {
+            let open = named
+                .into_iter()
+                .filter(|subnet| !held.iter().any(|held| subnet.contains(held)));
+            return open.map(Some).collect();
+        }
+        let fixed = |own: &IpNet| own.addr().is_ipv4() == ipv4 && !is_link_local(own.addr());
+        if self.port.addresses.iter().any(fixed) || held.iter().any(|held| held.is_ipv4() == ipv4) {
+            return Vec::new();
+        }
+        vec![None]
     }
 }
 
@@ -180,7 +202,7 @@ fn take_static(
     claim: &mut Claim,
     known: &mut Option<Gateways>,
 ) -> Result<(), Fault> {
-    let addresses: Vec<IpAddr> = claim.port.addresses.iter().map(ipnet::IpNet::addr).collect();
+    let addresses: Vec<IpAddr> = claim.port.addresses.iter().map(IpNet::addr).collect();
     // Link-local addresses are in use once per link, not once per host.
     for address in addresses.into_iter().filter(|address| !is_link_local(*address)) {
         if claim.held.contains(&address) {
@@ -206,17 +228,14 @@ fn take_static(
     Ok(())
 }
 
-/// Gives the port an address of one family, where it is to have one.
+/// Gives the port an address of one family, from that subnet or from whichever of its network.
 fn give(
     tables: &Tables,
     transaction: &mut Transaction<'_>,
     claim: &mut Claim,
-    ipv4: bool,
+    (ipv4, only): (bool, Option<IpNet>),
     cursors: &mut Cursors,
 ) -> Result<(), Fault> {
-    if !claim.wants(ipv4) || claim.held.iter().any(|held| held.is_ipv4() == ipv4) {
-        return Ok(());
-    }
     let (Some(network), Some(uuid)) = (
         &claim.port.network,
         crate::tables::reference(&claim.row, tables.ports.network),
@@ -225,7 +244,10 @@ fn give(
     };
     let Some(method) = network.method else { return Ok(()) };
     let mut full = Vec::new();
-    for (subnet, pool) in network.pools(ipv4) {
+    for (subnet, pool) in network
+        .pools(ipv4)
+        .filter(|(subnet, _)| only.is_none_or(|only| only == *subnet))
+    {
         let from = cursors.entry((uuid, subnet)).or_default();
         let names = (network.name.as_str(), claim.port.name.as_str());
         let address = ipam::allocate(&pool, method, names, from, |address| {
@@ -238,7 +260,10 @@ fn give(
             claim.held.push(address);
             return Ok(());
         }
-        full.push(subnet.to_string());
+        full.push(format!(
+            "{subnet} (all {} that ports may have are in use)",
+            free(network, &pool)
+        ));
     }
     if full.is_empty() {
         return Ok(());
@@ -249,6 +274,12 @@ fn give(
         full.join(" and ")
     );
     Err(Blame::new(tables, transaction, &claim.row).fault("network", why))
+}
+
+/// How many addresses of a pool ports can have.
+fn free(network: &Network, pool: &Pool) -> u128 {
+    let gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
+    pool.len() - gateways.filter(|gateway| pool.contains(*gateway)).count() as u128
 }
 
 /// The lease of an address.

@@ -137,7 +137,8 @@ impl<'a> Planner<'a> {
                 needs: vec![],
             };
             self.withdraw_addresses(of, &end, &self.want.addresses_on(&end.link.name));
-            self.withdraw_routes(of, &end, &BTreeSet::new());
+            let present = host.routes(Some(link.index)).cloned().collect();
+            self.withdraw_routes(of, &present, &BTreeSet::new(), (host, NamespaceId::Host));
         }
         let Former { up, master, alias } = self
             .want

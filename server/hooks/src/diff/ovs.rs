@@ -123,7 +123,11 @@ impl<'a> Planner<'a> {
                     self.ovs_step(of, &[], OvsOperation::PortDel { name: name.clone() });
                 }
             }
-            ObjectKey::Addresses { .. } | ObjectKey::Container(_) | ObjectKey::Mesh(_) => {}
+            ObjectKey::Addresses { .. }
+            | ObjectKey::Routes(_)
+            | ObjectKey::Dhcp(_)
+            | ObjectKey::Container(_)
+            | ObjectKey::Mesh(_) => {}
         }
         Ok(())
     }
@@ -212,12 +216,14 @@ impl<'a> Planner<'a> {
             ) => Err(Verdict::Waiting(eco_format!("bridge {name}: {reason}"))),
             Some(Verdict::Unread(reason)) => Err(Verdict::Unread(reason.clone())),
             Some(Verdict::Planned) => Ok(vec![]),
-            Some(Verdict::Equal | Verdict::Absent) | None => match self.have.ovs().bridge(name) {
-                Some(row) if there(row) => Ok(vec![]),
-                _ => Err(Verdict::Waiting(eco_format!(
-                    "Open vSwitch has no bridge {name} of nonnet's"
-                ))),
-            },
+            Some(Verdict::Equal | Verdict::Settling(_) | Verdict::Absent) | None => {
+                match self.have.ovs().bridge(name) {
+                    Some(row) if there(row) => Ok(vec![]),
+                    _ => Err(Verdict::Waiting(eco_format!(
+                        "Open vSwitch has no bridge {name} of nonnet's"
+                    ))),
+                }
+            }
         }
     }
 
@@ -234,7 +240,7 @@ impl<'a> Planner<'a> {
             Some(Verdict::Waiting(reason) | Verdict::Conflict(reason) | Verdict::Failed(reason)) => {
                 Err(Verdict::Waiting(eco_format!("link {name}: {reason}")))
             }
-            Some(Verdict::Equal | Verdict::Absent) | None => match host.link(name) {
+            Some(Verdict::Equal | Verdict::Settling(_) | Verdict::Absent) | None => match host.link(name) {
                 Some(_) => Ok(None),
                 None => Err(Verdict::Waiting(eco_format!("link {name} does not exist"))),
             },

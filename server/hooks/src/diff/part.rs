@@ -85,7 +85,14 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn add_addresses(&mut self, of: For<'_>, end: &End<'_>, wanted: &BTreeSet<IpNet>) -> Vec<usize> {
+    /// Adds what is missing; `detect`: IPv6 addresses are looked for on the link before they are used.
+    pub(super) fn add_addresses(
+        &mut self,
+        of: For<'_>,
+        end: &End<'_>,
+        wanted: &BTreeSet<IpNet>,
+        detect: bool,
+    ) -> Vec<usize> {
         let missing = wanted.iter().filter(|address| {
             end.have
                 .is_none_or(|(namespace, link)| namespace.address(link.index, address).is_none())
@@ -93,6 +100,7 @@ impl Planner<'_> {
         let add = |address: &IpNet| Operation::AddressAdd {
             link: end.link.clone(),
             address: *address,
+            detect,
         };
         missing
             .map(|address| self.step(of, Phase::Address, &end.needs, add(address)))

@@ -1,16 +1,14 @@
 //! The comparison of a port: its ends, and what is on the inner one.
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use ecow::eco_format;
 use ipnet::IpNet;
 
 use super::{End, For, Planner, Verdict, reference};
-use crate::limits::PROTOCOL;
-use crate::mirror::{Link, Namespace, NamespaceId};
+use crate::mirror::{AddressState, Link, Namespace, NamespaceId};
 use crate::name::LinkName;
-use crate::object::{Datapath, ObjectKey, Owner, Port, PortKind, Route};
+use crate::object::{Datapath, Object, ObjectKey, Owner, Port, PortKind};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase};
 use crate::want::Resolution;
 
@@ -99,6 +97,36 @@ impl<'a> Planner<'a> {
         self.outer_end(of, owner, port, &outer, bridge);
         self.inner_end(of, owner, port, &inner, inside, id);
         Ok(())
+    }
+
+    /// Why a port that has all that its row wants cannot be used yet, or at all: IPv6 addresses that the kernel has doubts about.
+    pub(super) fn unsettled(&self, key: &ObjectKey) -> Option<Verdict> {
+        let Object::Port(port) = &self.want.get(key)?.object else {
+            return None;
+        };
+        let Resolution::Present(id) = self.want.resolution(&port.netns) else {
+            return None;
+        };
+        let inside = self.have.namespace(id)?;
+        let link = inside.link(&port.ifname)?;
+        let states = port.addresses.iter().filter_map(|wanted| {
+            let address = inside.address(link.index, wanted)?;
+            Some((address.state, wanted.addr()))
+        });
+        let (state, address) = states.max()?;
+        match state {
+            AddressState::Ready => None,
+            AddressState::Tentative if link.carrier => Some(Verdict::Settling(eco_format!(
+                "whether {address} is somebody else's on the link is being found out"
+            ))),
+            AddressState::Tentative => Some(Verdict::Waiting(eco_format!(
+                "{address} cannot be used while {} has no carrier",
+                port.ifname
+            ))),
+            AddressState::Duplicate => Some(Verdict::Conflict(eco_format!(
+                "{address} is in use by somebody else on the link (duplicate address detection failed)"
+            ))),
+        }
     }
 
     /// The bridge that a port is to join, and the step that makes it if any.
@@ -312,21 +340,18 @@ impl<'a> Planner<'a> {
         }
         let wanted: BTreeSet<IpNet> = port.addresses.iter().copied().collect();
         self.withdraw_addresses(of, end, &wanted);
-        let addresses = self.add_addresses(of, end, &wanted);
+        let addresses = self.add_addresses(of, end, &wanted, true);
         let needs = if addresses.is_empty() {
             end.needs.clone()
         } else {
             addresses
         };
-        self.routes(
-            of,
-            port,
-            &End {
-                link: end.link.clone(),
-                have: end.have,
-                needs,
-            },
-        );
+        let end = End {
+            link: end.link.clone(),
+            have: end.have,
+            needs,
+        };
+        self.routes(of, port, &end, (inside, id));
         for (path, value) in &port.sysctls {
             let was = inside.sysctl(path).cloned();
             if was.as_ref() != Some(value) {
@@ -382,44 +407,6 @@ impl<'a> Planner<'a> {
                     was,
                 },
             );
-        }
-    }
-
-    /// Deletes the routes of ours through a link that are not wanted. Gives those that are wanted and there.
-    pub(super) fn withdraw_routes(&mut self, of: For<'_>, end: &End<'_>, wanted: &BTreeSet<Route>) -> BTreeSet<Route> {
-        let mut present = BTreeSet::new();
-        let Some((namespace, link)) = end.have else {
-            return present;
-        };
-        let through_none = namespace.routes(None).filter(|have| wanted.contains(&have.route));
-        for have in namespace.routes(Some(link.index)).chain(through_none) {
-            if wanted.contains(&have.route) {
-                present.insert(have.route.clone());
-            } else if have.protocol == PROTOCOL {
-                let operation = Operation::RouteDel {
-                    link: end.link.clone(),
-                    route: have.route.clone(),
-                };
-                self.step(of, Phase::Withdraw, &[], operation);
-            }
-        }
-        present
-    }
-
-    pub(super) fn routes(&mut self, of: For<'_>, port: &Port, end: &End<'_>) {
-        // The kernel takes no route through a link that is down.
-        let routes = port.routes.iter().filter(|_| port.up);
-        let wanted: BTreeSet<Route> = routes.map(Route::settled).collect();
-        let present = self.withdraw_routes(of, end, &wanted);
-        let mut missing: Vec<&Route> = wanted.difference(&present).collect();
-        // A route whose gateway another route makes reachable comes after that one.
-        missing.sort_by_key(|route| (route.gateway.is_some(), Reverse(route.destination.prefix_len())));
-        for route in missing {
-            let operation = Operation::RouteAdd {
-                link: end.link.clone(),
-                route: route.clone(),
-            };
-            self.step(of, Phase::Route, &end.needs, operation);
         }
     }
 }

@@ -29,8 +29,13 @@ pub struct Port {
     pub datapath: Option<Datapath>,
     /// Addresses of the end inside, each with its prefix length.
     pub addresses: Vec<IpNet>,
-    /// Routes inside, through this link; the gateway is [`Route::default_via`].
+    /// Routes inside, through this link.
     pub routes: Vec<Route>,
+    /// Default routes that it offers, one per address family. Of the ports of a namespace, the one with the lowest rank, and among equals the
+    /// first name, has its own in effect; none has where a port's `routes` have a default route.
+    pub defaults: Vec<Route>,
+    /// What its default routes are weighed by.
+    pub rank: u32,
     /// Whether the port carries IPv6; if not, it gets no link-local address (`addr_gen_mode none`).
     pub ipv6: bool,
     /// Whether it is set up.
@@ -41,6 +46,8 @@ pub struct Port {
     pub sysctls: BTreeMap<EcoString, EcoString>,
 }
 
+/// The rank of a port whose row gives none.
+pub const RANK: u32 = 100;
 /// Where Open vSwitch forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datapath {
@@ -96,6 +103,8 @@ impl Port {
             datapath: None,
             addresses: Vec::new(),
             routes: Vec::new(),
+            defaults: Vec::new(),
+            rank: RANK,
             ipv6: false,
             up: true,
             isolated: false,

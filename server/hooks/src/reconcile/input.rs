@@ -2,6 +2,7 @@
 
 use ecow::EcoString;
 
+use crate::dhcp::Lease;
 use crate::mirror::Observation;
 use crate::object::{NetnsRef, Object, ObjectKey, Owner};
 use crate::plan::{Outcome, Plan};
@@ -105,6 +106,8 @@ pub enum Output {
     Unwatch(NetnsRef),
     /// Dump all observed namespaces.
     Dump,
+    /// The port that this row is has another lease from a DHCP server than its row, or none; the row is to have it.
+    Lease(Owner, Option<Lease>),
     /// A row's state changed.
     Report(Report),
     /// Commits up to `cur_cfg` were read back; `failed` rows did not converge.

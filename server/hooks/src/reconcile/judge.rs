@@ -91,6 +91,9 @@ impl Reconciler {
 
     /// Takes note of a verdict. Gives whether the object's steps may run.
     pub(super) fn judge(&mut self, now_ms: u64, key: &ObjectKey, verdict: &Verdict, steps: &[&Step]) -> bool {
+        if let ObjectKey::Dhcp(port) = key {
+            self.lease_changed(port);
+        }
         let mut item = self.take(key).unwrap_or_else(|| Item::new(now_ms));
         if !matches!(verdict, Verdict::Leaving(_)) && item.leaving_ms.take().is_some() {
             self.retries.remove(&(item.due_ms, key.clone()));
@@ -108,9 +111,23 @@ impl Reconciler {
             Verdict::Absent => {
                 self.converged(now_ms, key, &mut item);
                 self.stale_rows.extend(item.owner);
+                if let ObjectKey::Routes(netns) = key {
+                    self.unwatch(Some(netns.clone()));
+                }
                 return true;
             }
-            Verdict::Unread(_) if item.is_left() => false,
+            Verdict::Settling(_) | Verdict::Unread(_) if item.is_left() => false,
+            Verdict::Settling(reason) => {
+                if item.state == State::Converged {
+                    // The kernel does this by itself, as when a link comes back: nobody tampered.
+                    (item.cause, item.since_ms) = (Cause::Row, now_ms);
+                }
+                item.state = State::Pending;
+                item.error = Some(reason.clone());
+                item.attempts = 0;
+                item.forget_attempt();
+                false
+            }
             Verdict::Unread(reason) => {
                 if item.state == State::Converged && !self.heals(now_ms, key, &mut item, reason) {
                     self.put(key.clone(), item);

@@ -88,7 +88,7 @@ impl Reconciler {
                 Verdict::Waiting(reason) => ("waiting", reason),
                 Verdict::Conflict(reason) => ("conflict", reason),
                 Verdict::Failed(reason) => ("failed", reason),
-                Verdict::Unread(reason) | Verdict::Leaving(reason) => ("pending", reason),
+                Verdict::Settling(reason) | Verdict::Unread(reason) | Verdict::Leaving(reason) => ("pending", reason),
                 Verdict::Equal | Verdict::Absent | Verdict::Planned => return None,
             };
             let owner = want.get(&key).map(|wanted| wanted.owner.clone());

@@ -1,14 +1,60 @@
 //! The one row about this host: how far the kernel has followed.
 
-use nonnet_engine::Transaction;
+use std::collections::BTreeSet;
+
+use nonnet_engine::{Row, Transaction};
 use nonnet_schema::Datum;
 
-use crate::tables::Tables;
+use crate::address::is_link_local;
+use crate::fault::Fault;
+use crate::object::{NetnsRef, Object, Route, RouteKind, Routes};
+use crate::reconcile::Desired;
+use crate::tables::{Rows, Tables, View, references, routes};
 
-super::columns!("host"; next_cfg, cur_cfg, failed, routes, capabilities, statistics, other_config, external_ids);
+super::columns!(
+    "host"; next_cfg, cur_cfg, failed, routes, capabilities, statistics, other_config, external_ids, status, error,
+);
 
 pub(crate) const READ_BY_REFERRERS: &[&str] = &[];
 pub(crate) const READ_BY_TARGETS: &[&str] = &[];
+
+pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
+    match own_routes(view.tables, view.rows, row) {
+        Ok(routes) if routes.is_empty() => Desired::Gone,
+        Ok(routes) => Desired::Objects(vec![Object::Routes(Routes {
+            netns: NetnsRef::Host,
+            routes,
+        })]),
+        Err(fault) => Desired::Invalid(fault.to_string().into()),
+    }
+}
+
+/// The routes of the server's own namespace.
+///
+/// # Errors
+/// The first that has no gateway to tell its link by.
+pub(crate) fn own_routes(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Vec<Route>, Fault> {
+    let mut slots = BTreeSet::new();
+    let rows = references(row, tables.host.routes).filter_map(|uuid| rows.row(tables.routes.this, uuid));
+    let routes = rows.map(|row| {
+        let route = routes::route(&tables.routes, row)?;
+        let fault = |why: String| Err(Fault::new(Columns::NAME, "host", "routes", why));
+        match route.gateway {
+            None if route.kind == RouteKind::Unicast => {
+                return fault(format!("route {route} of the host needs a gateway, by which its link is found"));
+            }
+            Some(gateway) if is_link_local(gateway) => {
+                return fault(format!("gateway {gateway} is there on every link; a route of the host needs another"));
+            }
+            _ => {}
+        }
+        if !slots.insert(route.settled().slot()) {
+            return fault(format!("route {} is there twice", route.destination));
+        }
+        Ok(route)
+    });
+    routes.collect()
+}
 
 /// Completes the host row at the start of a server whose newest commit is `newest`. A row that is missing is made, which is a commit more.
 pub fn start(tables: &Tables, transaction: &mut Transaction<'_>, newest: u64) {

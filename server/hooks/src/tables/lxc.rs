@@ -138,10 +138,6 @@ pub(crate) fn attachment(columns: &Columns, row: &Row) -> Result<Attachment, Fau
             return Ok(Attachment::Unsupported(text));
         }
     }
-    if property("ipv4") == Some("dhcp") {
-        let text = "properties:ipv4 \"dhcp\" is not supported yet; give an address such as 192.168.1.101/24".into();
-        return Ok(Attachment::Unsupported(text));
-    }
     let network = property("network");
     if bridge.is_empty() && network.is_none() {
         return Err(fault(

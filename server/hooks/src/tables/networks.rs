@@ -1,5 +1,6 @@
 //! Networks: subnets with their gateways on a bridge, and how ports get addresses.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ecow::EcoString;
@@ -12,18 +13,22 @@ use crate::fault::Fault;
 use crate::ipam::{Method, Pool};
 use crate::object::{Addresses, Object};
 use crate::reconcile::Desired;
-use crate::tables::{View, bridges, number, reference, text, texts};
+use crate::tables::{View, bridges, number, reference, text, text_map, texts};
 
 super::columns!(
     "networks"; name, bridge, parent, subnets, ranges, ipam, nat, isolation, internal, mtu, dns, routes, peers, vni, other_config,
     external_ids, status, error, statistics,
 );
 
-pub(crate) const READ_BY_REFERRERS: &[&str] = &["bridge", "parent", "subnets", "ipam", "mtu", "routes", "vni"];
+pub(crate) const READ_BY_REFERRERS: &[&str] =
+    &["bridge", "parent", "subnets", "ipam", "mtu", "routes", "vni", "other_config"];
 pub(crate) const READ_BY_TARGETS: &[&str] = &["bridge", "subnets"];
 
 /// Octets that an MTU must have for IPv6 (RFC 8200 5).
 pub(crate) const IPV6_MTU_MIN: u32 = 1280;
+
+/// What a range begins with whose addresses no port is given.
+const EXCLUDED: char = '!';
 
 /// A network as its row describes it.
 #[derive(Clone, Debug)]
@@ -33,8 +38,14 @@ pub(crate) struct Network {
     /// In the order of their texts.
     pub subnets: Vec<Subnet>,
     pub ranges: Vec<Range>,
-    /// None where ports get no address by themselves.
+    /// Addresses that no port is given.
+    pub excluded: Vec<Range>,
+    /// None where ports get no address by themselves. Where a DHCP server gives those of IPv4, it is that of IPv6.
     pub method: Option<Method>,
+    /// Whether ports ask a DHCP server for their IPv4 addresses.
+    pub dhcp: bool,
+    /// Options for all ports on it.
+    pub options: BTreeMap<EcoString, EcoString>,
     pub mtu: Option<u32>,
 }
 
@@ -63,7 +74,7 @@ impl Network {
             .subnets
             .iter()
             .filter(move |subnet| subnet.net.addr().is_ipv4() == ipv4);
-        subnets.map(|subnet| (subnet.net, Pool::new(subnet.net, &self.ranges)))
+        subnets.map(|subnet| (subnet.net, Pool::new(subnet.net, &self.ranges, &self.excluded)))
     }
 }
 
@@ -114,10 +125,13 @@ pub(crate) fn network(columns: &Columns, row: &Row) -> Result<Network, Fault> {
     let subnets = subnets
         .collect::<Result<Vec<_>, _>>()
         .map_err(|why| fault("subnets", &why))?;
-    let ranges = texts(row, columns.ranges).map(|text| range(text, &subnets));
-    let ranges = ranges
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|why| fault("ranges", &why))?;
+    let (excluded, ranges): (Vec<&str>, Vec<&str>) =
+        texts(row, columns.ranges).partition(|text| text.starts_with(EXCLUDED));
+    let all = |texts: Vec<&str>| {
+        let ranges = texts.into_iter().map(|text| range(text.trim_start_matches(EXCLUDED).trim(), &subnets));
+        ranges.collect::<Result<Vec<_>, _>>().map_err(|why| fault("ranges", &why))
+    };
+    let (excluded, ranges) = (all(excluded)?, all(ranges)?);
     let mtu = number(row, columns.mtu);
     if mtu.is_some_and(|mtu| mtu < IPV6_MTU_MIN) && has_ipv6(columns, row) {
         return Err(fault("mtu", &format!("IPv6 needs an MTU of at least {IPV6_MTU_MIN}")));
@@ -132,7 +146,10 @@ pub(crate) fn network(columns: &Columns, row: &Row) -> Result<Network, Fault> {
         bridge: reference(row, columns.bridge),
         subnets,
         ranges,
+        excluded,
         method,
+        dhcp: text(row, columns.ipam) == "dhcp",
+        options: text_map(row, columns.other_config),
         mtu,
     })
 }

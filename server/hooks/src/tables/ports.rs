@@ -6,20 +6,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ecow::{EcoString, eco_format};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use nonnet_engine::Row;
-use nonnet_schema::{Atom, Uuid};
+use nonnet_schema::Uuid;
 
 use self::kind::Source;
 use crate::address;
+use crate::dhcp::Lease;
 use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::{LinkName, Mac};
-use crate::object::{self, NetnsRef, Object, Role, Route};
+use crate::object::{self, NetnsRef, Object, Role, Route, RouteKind};
+use crate::options::{self, Options};
+use crate::sysctl;
 use crate::reconcile::Desired;
 use crate::tables::lxc::Attachment;
 use crate::tables::networks::{self, IPV6_MTU_MIN, Network};
-use crate::tables::{Rows, Tables, View, bridges, leases, lxc, number, reference, references, routes, switched, text, texts};
+use crate::tables::{
+    Rows, Tables, View, bridges, leases, lxc, number, reference, references, routes, switched, text, text_map, texts,
+};
 
 super::columns!(
     "ports"; name, kind, lxc, network, bridge, netns, ifname, parent, mode, members, mac, mtu, tag, trunks, addresses, leases, gateways,
@@ -50,12 +55,18 @@ pub(crate) struct Port {
     pub mtu: Option<u32>,
     /// The addresses that the row names.
     pub addresses: Vec<IpNet>,
+    /// The subnets of its network in which it is to be given an address.
+    pub subnets: Vec<IpNet>,
+    /// Whether it asks a DHCP server for its IPv4 address.
+    pub dhcp: bool,
     pub gateways: Vec<IpAddr>,
     pub routes: Vec<Route>,
+    pub options: Options,
     /// The links that a bond is to have.
     pub members: Vec<LinkName>,
     pub up: bool,
     pub isolated: bool,
+    /// Settings by path below `/proc/sys/net`.
     pub sysctls: BTreeMap<EcoString, EcoString>,
 }
 
@@ -132,11 +143,16 @@ pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
     }
     match port(view.tables, view.rows, row) {
         Ok(port) => {
-            let members = port.members.clone();
-            let bond = port.name.clone();
-            let members = members.into_iter().map(|name| Object::Port(object::Port::taken(name, bond.clone(), Role::Member)));
-            let members: Vec<Object> = members.collect();
-            Desired::Objects(objects(view, row, port).into_iter().chain(members).collect())
+            let lease = references(row, view.tables.ports.leases)
+                .filter_map(|uuid| view.rows.row(view.tables.leases.this, uuid))
+                .find_map(|lease| leases::dhcp_lease(&view.tables.leases, lease));
+            let client = port.dhcp.then(|| Object::Dhcp(client(view, row, &port, lease.clone())));
+            let (members, bond) = (port.members.clone(), port.name.clone());
+            let members = members
+                .into_iter()
+                .map(|name| Object::Port(object::Port::taken(name, bond.clone(), Role::Member)));
+            let objects = objects(view, row, port, lease.as_ref());
+            Desired::Objects(objects.into_iter().chain(client).chain(members).collect())
         }
         Err(fault) => Desired::Invalid(fault.to_string().into()),
     }
@@ -199,13 +215,10 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         let why = format!("a {} inside a namespace cannot be a port of a bridge", source.word());
         return Err(blame.fault("bridge", why));
     }
-    let sysctls = row.get(columns.sysctls).iter().map(|(path, value)| {
-        let value = value.and_then(Atom::as_str).unwrap_or_default();
-        sysctl(path.as_str().unwrap_or_default(), value, &netns, &ifname)
-    });
-    let sysctls = sysctls
-        .collect::<Result<_, _>>()
-        .map_err(|why| blame.fault("sysctls", why))?;
+    let sysctls = text_map(row, columns.sysctls);
+    let is_host = netns == NetnsRef::Host;
+    let sysctls = sysctls.iter().map(|(key, value)| sysctl::setting(key, value, &ifname, is_host));
+    let sysctls = sysctls.collect::<Result<_, _>>().map_err(|why| blame.fault("sysctls", why))?;
     let mac = row.get(columns.mac).as_str().map(str::parse).transpose();
     let mac = mac.map_err(|error: crate::name::NameError| blame.fault("mac", error))?;
     let bridge_mtu = bridge.and_then(|uuid| rows.row(tables.bridges.this, uuid));
@@ -213,10 +226,27 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
     let mtu = number(row, columns.mtu)
         .or(network.as_ref().and_then(|network| network.mtu))
         .or(bridge_mtu);
-    let addresses = texts(row, columns.addresses).map(|text| static_address(text, network.as_ref()));
-    let addresses = addresses
-        .collect::<Result<Vec<IpNet>, String>>()
-        .map_err(|why| blame.fault("addresses", why))?;
+    let mut subnets: Vec<IpNet> = Vec::new();
+    let mut addresses: Vec<IpNet> = Vec::new();
+    for text in texts(row, columns.addresses).filter(|text| *text != leases::DHCP) {
+        if let Some(subnet) = network.as_ref().and_then(|network| named_subnet(text, network)) {
+            subnets.push(subnet);
+        } else {
+            let address = static_address(text, network.as_ref());
+            addresses.push(address.map_err(|why| blame.fault("addresses", why))?);
+        }
+    }
+    let has_ipv4 = addresses.iter().any(|net| net.addr().is_ipv4());
+    let asks = texts(row, columns.addresses).any(|text| text == leases::DHCP);
+    let dhcp = asks || (!has_ipv4 && network.as_ref().is_some_and(|network| network.dhcp));
+    if dhcp && text(row, columns.kind) == "ipvlan" {
+        return Err(blame.fault("addresses", "DHCP needs a port with a hardware address of its own, not one of kind ipvlan"));
+    }
+    let options = options::read(|key| {
+        let own = row.get(columns.options).get_str(key);
+        own.or_else(|| Some(network.as_ref()?.options.get(key)?.as_str()))
+    });
+    let options = options.map_err(|(key, why)| blame.fault("options", format!("{key} {why}")))?;
     let gateways = texts(row, columns.gateways).map(address::host);
     let gateways = gateways
         .collect::<Result<Vec<IpAddr>, _>>()
@@ -234,7 +264,6 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         netns,
         up: row.get(columns.enabled).as_bool().unwrap_or(true),
         isolated: row.get(columns.isolated).as_bool().unwrap_or(false),
-        sysctls,
         routes: routes
             .map(|row| routes::route(&tables.routes, row))
             .collect::<Result<_, _>>()?,
@@ -243,7 +272,11 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         mac,
         mtu,
         addresses,
+        subnets,
+        dhcp,
         gateways,
+        options,
+        sysctls,
     };
     check_port(&port, &blame)?;
     Ok(port)
@@ -262,7 +295,9 @@ fn check_port(port: &Port, blame: &Blame<'_>) -> Result<(), Fault> {
     if ipv6 && port.mtu.is_some_and(|mtu| mtu < IPV6_MTU_MIN) {
         return Err(blame.fault("mtu", format!("IPv6 needs an MTU of at least {IPV6_MTU_MIN}")));
     }
-    let on_link = on_link(port);
+    // What a DHCP server says is on the link is not known yet.
+    let mut on_link = on_link(port);
+    on_link.extend(port.dhcp.then(|| IpNet::from(Ipv4Net::default())));
     for (at, gateway) in port.gateways.iter().enumerate() {
         if port.gateways[..at]
             .iter()
@@ -296,7 +331,8 @@ fn on_link(port: &Port) -> Vec<IpNet> {
         .network
         .iter()
         .flat_map(|network| network.subnets.iter().map(|subnet| subnet.net));
-    let direct = port.routes.iter().filter(|route| route.gateway.is_none());
+    let is_direct = |route: &&Route| route.gateway.is_none() && route.kind == RouteKind::Unicast;
+    let direct = port.routes.iter().filter(is_direct);
     let direct = direct.map(|route| route.destination);
     port.addresses.iter().copied().chain(subnets).chain(direct).collect()
 }
@@ -313,6 +349,14 @@ fn bridge(own: Option<Uuid>, network: Option<&Network>) -> Result<Option<Uuid>, 
         }
         _ => Ok(own.or(shared)),
     }
+}
+
+/// The subnet of a network that a text names.
+fn named_subnet(text: &str, network: &Network) -> Option<IpNet> {
+    let named: IpNet = text.parse().ok()?;
+    let mut subnets = network.subnets.iter().map(|subnet| subnet.net);
+    // Both addresses of a point-to-point subnet are hosts', so that its text may be one of them.
+    subnets.find(|subnet| *subnet == named && subnet.prefix_len() + 1 < subnet.max_prefix_len())
 }
 
 /// An address with its prefix length; within a network the subnet says it.
@@ -368,27 +412,6 @@ fn ifname(
 
 fn members(columns: &Columns, row: &Row) -> Result<Vec<LinkName>, crate::name::NameError> {
     texts(row, columns.members).map(LinkName::new).collect()
-}
-
-/// A setting below `/proc/sys/net`, which may be written with dots; on the host only one of the port's own link.
-fn sysctl(path: &str, value: &str, netns: &NetnsRef, ifname: &LinkName) -> Result<(EcoString, EcoString), String> {
-    let slashes = if path.contains('/') {
-        path.to_owned()
-    } else {
-        path.replace('.', "/")
-    };
-    let slashes = slashes.strip_prefix("net/").unwrap_or(&slashes);
-    let mut parts = slashes.split('/');
-    if parts.clone().any(|part| matches!(part, "" | "." | "..")) || slashes.contains('\0') {
-        return Err(format!("\"{path}\" is no setting below /proc/sys/net"));
-    }
-    if value.contains(['\n', '\0']) {
-        return Err(format!("the value of \"{path}\" is not one line"));
-    }
-    if *netns == NetnsRef::Host && !parts.any(|part| part == ifname.as_str()) {
-        return Err(format!("\"{path}\" is not a setting of {ifname}; the host's own settings are not a port's"));
-    }
-    Ok((slashes.into(), value.into()))
 }
 
 /// The hardware address of a link whose row names none: always the same, except where the kernel takes that of the link below.
@@ -450,30 +473,63 @@ fn named_netns(text: &str) -> Result<NetnsRef, String> {
 }
 
 /// The objects that a port is.
-fn objects(view: &View<'_>, row: &Row, port: Port) -> Vec<Object> {
+fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Vec<Object> {
     let bridge = switched::ovs_bridge(view.tables, view.rows, port.bridge);
-    let port = object(view, row, port);
+    let port = object(view, row, port, lease);
     match bridge {
         Some(bridge) => switched::port(view.tables, row, bridge, port),
         None => vec![Object::Port(port)],
     }
 }
 
-/// The object that a port is.
-fn object(view: &View<'_>, row: &Row, port: Port) -> object::Port {
-    let addresses = all_addresses(view, row, &port);
-    let mut routes: Vec<Route> = [true, false]
-        .into_iter()
-        .filter_map(|ipv4| gateway(&port, &addresses, ipv4))
-        .map(Route::default_via)
-        .collect();
-    routes.retain(|default| {
-        let same = |route: &Route| {
-            (route.destination, route.table, route.metric) == (default.destination, default.table, default.metric)
+/// The DHCP client of a port.
+fn client(view: &View<'_>, row: &Row, port: &Port, lease: Option<Lease>) -> object::Dhcp {
+    let mut request = port.options.request.clone();
+    if request.client_id.is_empty() {
+        // RFC 4361: no interface told apart, a DUID of type UUID (RFC 6355).
+        request.client_id = [&[255, 0, 0, 0, 0, 0, 4], row.uuid().as_bytes().as_slice()].concat();
+    }
+    if !port.options.named {
+        let lxc = reference(row, view.tables.ports.lxc).and_then(|uuid| view.rows.row(view.tables.lxc.this, uuid));
+        let name = match (&port.netns, lxc) {
+            (_, Some(lxc)) => Some(lxc::id(&view.tables.lxc, lxc).into()),
+            (NetnsRef::Name(name), None) => Some(name.clone()),
+            _ => None,
         };
-        !port.routes.iter().any(same)
-    });
-    routes.extend(port.routes);
+        request.host_name = name.filter(|name: &EcoString| options::is_host_name(name));
+    }
+    object::Dhcp {
+        port: port.name.clone(),
+        netns: port.netns.clone(),
+        ifname: port.ifname.clone(),
+        request,
+        lease,
+    }
+}
+
+/// The object that a port is, with what a DHCP server gave it.
+fn object(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> object::Port {
+    let addresses = all_addresses(view, row, &port);
+    let gateways = [true, false].into_iter().filter_map(|ipv4| gateway(&port, &addresses, ipv4));
+    let mut defaults: Vec<Route> = gateways.map(Route::default_via).collect();
+    let mut routes = port.routes;
+    for route in lease.map(Lease::routes).into_iter().flatten() {
+        let place = if route.is_default() { &mut defaults } else { &mut routes };
+        if place.iter().all(|other| other.slot() != route.slot()) {
+            place.push(route);
+        }
+    }
+    if port.options.rank.is_none() {
+        defaults.clear();
+    }
+    let mut sysctls = port.sysctls;
+    if port.options.accept_ra {
+        // 2: also where the namespace forwards.
+        for (name, value) in [("accept_ra", "2"), ("autoconf", "1")] {
+            let path = eco_format!("ipv6/conf/{}/{name}", port.ifname);
+            sysctls.entry(path).or_insert_with(|| value.into());
+        }
+    }
     let bridge = port
         .bridge
         .and_then(|uuid| view.rows.row(view.tables.bridges.this, uuid));
@@ -483,15 +539,17 @@ fn object(view: &View<'_>, row: &Row, port: Port) -> object::Port {
         datapath: None,
         up: port.up,
         isolated: port.isolated,
-        mtu: port.mtu,
+        mtu: port.mtu.or(lease.and_then(|lease| lease.mtu)),
         bridge: bridge.and_then(|row| bridges::link_name(&view.tables.bridges, row).ok()),
-        ipv6: addresses.iter().any(|address| address.addr().is_ipv6()),
+        ipv6: port.options.accept_ra || addresses.iter().any(|address| address.addr().is_ipv6()),
         name: port.name,
         ifname: port.ifname,
         netns: port.netns,
         addresses,
         routes,
-        sysctls: port.sysctls,
+        defaults,
+        rank: port.options.rank.unwrap_or(u32::MAX),
+        sysctls,
     }
 }
 
@@ -501,15 +559,15 @@ fn all_addresses(view: &View<'_>, row: &Row, port: &Port) -> Vec<IpNet> {
     let mut addresses = port.addresses.clone();
     let given = references(row, view.tables.ports.leases)
         .filter_map(|uuid| view.rows.row(columns.this, uuid))
-        .filter(|lease| text(lease, columns.source) != leases::STATIC)
-        .filter_map(|lease| text(lease, columns.address).parse::<IpAddr>().ok());
-    let given: Vec<IpNet> = given
-        .filter_map(|address| {
-            let subnet = port.network.as_ref()?.subnet_of(address)?;
-            IpNet::new(address, subnet.net.prefix_len()).ok()
-        })
-        .collect();
-    addresses.extend(given);
+        .filter(|lease| text(lease, columns.source) != leases::STATIC);
+    addresses.extend(given.filter_map(|lease| {
+        if let Some(lease) = leases::dhcp_lease(columns, lease) {
+            return Some(IpNet::V4(lease.address));
+        }
+        let address: IpAddr = text(lease, columns.address).parse().ok()?;
+        let subnet = port.network.as_ref()?.subnet_of(address)?;
+        IpNet::new(address, subnet.net.prefix_len()).ok()
+    }));
     addresses.sort_unstable();
     addresses
 }

@@ -8,12 +8,12 @@ use nonnet_engine::Row;
 use crate::address;
 use crate::fault::Fault;
 use crate::limits::{ROUTE_TABLE_LOCAL, ROUTE_TABLE_MAIN};
-use crate::object::Route;
+use crate::object::{Route, RouteKind};
 use crate::tables::{number, text};
 
 super::columns!("routes"; destination, gateway, metric, table, source, kind);
 
-pub(crate) const READ_BY_REFERRERS: &[&str] = &["destination", "gateway", "metric", "table", "source"];
+pub(crate) const READ_BY_REFERRERS: &[&str] = &["destination", "gateway", "metric", "table", "source", "kind"];
 pub(crate) const READ_BY_TARGETS: &[&str] = &[];
 
 /// The route that a row describes.
@@ -29,6 +29,17 @@ pub(crate) fn route(columns: &Columns, row: &Row) -> Result<Route, Fault> {
         of_family(columns.gateway, "gateway", row, destination).map_err(|(c, e)| fault(c, e))?,
     );
     route.source = of_family(columns.source, "source", row, destination).map_err(|(c, e)| fault(c, e))?;
+    route.kind = match text(row, columns.kind) {
+        "blackhole" => RouteKind::Blackhole,
+        "unreachable" => RouteKind::Unreachable,
+        "prohibit" => RouteKind::Prohibit,
+        _ => RouteKind::Unicast,
+    };
+    for (column, address) in [("gateway", route.gateway), ("source", route.source)] {
+        if address.is_some() && route.kind != RouteKind::Unicast {
+            return Err(fault(column, format!("a route of kind {} leads nowhere", text(row, columns.kind))));
+        }
+    }
     route.metric = number(row, columns.metric).unwrap_or(0);
     route.table = number(row, columns.table).unwrap_or(ROUTE_TABLE_MAIN);
     if route.table == ROUTE_TABLE_LOCAL {

@@ -77,7 +77,7 @@ fn lease_dies_with_its_port_and_is_free_in_the_same_transaction() {
     let uuid = host.only("networks", &["_uuid"])["_uuid"].clone();
     assert_eq!(
         host.refuse(&json!([on("c", &uuid)])),
-        "table ports, row \"c\", column network: network \"n\" has no free address in 10.0.0.0/30"
+        "table ports, row \"c\", column network: network \"n\" has no free address in 10.0.0.0/30 (all 2 that ports may have are in use)"
     );
     host.commit(&json!([on("c", &uuid), {"op": "delete", "table": "ports", "where": [["name", "==", "a"]]}]));
     assert_eq!(given(&mut host)["c"], ["10.0.0.1"]);
@@ -248,4 +248,56 @@ proptest! {
         mixed.sort_by_key(|n| (u64::from(*n) + 1).wrapping_mul(seed | 1));
         prop_assert_eq!(outcome(sorted), outcome(mixed));
     }
+}
+
+#[test]
+fn excluded_addresses_are_not_given_but_may_be_named() {
+    let mut host = Host::new();
+    host.commit(&json!([
+        network(
+            "n",
+            &json!({"subnets": ["map", [["10.0.0.0/29", "10.0.0.1"]]], "ipam": "sequential", "ranges": ["set", ["!10.0.0.2-10.0.0.4"]]})
+        ),
+        on("a", &named("networks", "n")),
+        port("b", &json!({"network": named("networks", "n"), "addresses": "10.0.0.3"})),
+    ]));
+    assert_eq!(host.leases(), ["10.0.0.3", "10.0.0.5"]);
+    let uuid = host.only("networks", &["_uuid"])["_uuid"].clone();
+    host.commit(&json!([on("c", &uuid)]));
+    assert_eq!(
+        host.refuse(&json!([on("d", &uuid)])),
+        "table ports, row \"d\", column network: network \"n\" has no free address in 10.0.0.0/29 (all 2 that ports may have are in use)"
+    );
+}
+
+#[test]
+fn port_is_given_an_address_in_each_subnet_it_names() {
+    let mut host = Host::new();
+    let subnets = json!([
+        "map",
+        [
+            ["10.0.0.0/24", ""],
+            ["10.0.1.0/24", ""],
+            ["10.0.2.0/24", ""],
+            ["fd00::/64", ""]
+        ]
+    ]);
+    host.commit(&json!([
+        network("n", &json!({"subnets": subnets, "ipam": "sequential"})),
+        port(
+            "a",
+            &json!({"network": named("networks", "n"), "addresses": ["set", ["10.0.1.0/24", "10.0.2.0/24"]]})
+        ),
+        port(
+            "b",
+            &json!({"network": named("networks", "n"), "addresses": ["set", ["10.0.1.0/24", "10.0.0.9"]]})
+        ),
+    ]));
+    let all = given(&mut host);
+    assert_eq!(all["a"], ["10.0.1.1", "10.0.2.1", "fd00::1"]);
+    assert_eq!(all["b"], ["10.0.0.9", "10.0.1.2", "fd00::2"]);
+    host.commit(&json!([{"op": "update", "table": "ports", "where": [["name", "==", "a"]], "row": {"addresses": "10.0.2.0/24"}}]));
+    assert_eq!(given(&mut host)["a"], ["10.0.2.1", "fd00::1"]);
+    let outside = json!([{"op": "update", "table": "ports", "where": [["name", "==", "a"]], "row": {"addresses": "10.0.9.0/24"}}]);
+    assert!(host.refuse(&outside).contains("is in no subnet of network \"n\""));
 }

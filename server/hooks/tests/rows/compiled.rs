@@ -71,9 +71,10 @@ fn network_of_ports_on_a_bridge_is_compiled() {
     assert_eq!(veths[0].netns.to_string(), "namespace /proc/7/ns/net");
     assert_eq!(veths[0].addresses[0].to_string(), "10.0.0.2/24");
     let routes: Vec<String> = veths[0].routes.iter().map(ToString::to_string).collect();
-    assert_eq!(routes, ["default via 10.0.0.1", "10.9.0.0/16 via 10.0.0.9 metric 5"]);
+    assert_eq!(routes, ["10.9.0.0/16 via 10.0.0.9 metric 5"]);
+    assert_eq!(veths[0].defaults[0].to_string(), "default via 10.0.0.1");
     assert_eq!(veths[1].netns.to_string(), "the namespace of process 77");
-    assert_eq!(veths[1].routes[0].to_string(), "default via 10.0.0.2");
+    assert_eq!(veths[1].defaults[0].to_string(), "default via 10.0.0.2");
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod bad_input;
 mod checkpoints;
 mod compiled;
 mod containers;
+mod dhcp;
 mod fixture;
 mod host;
+mod routes;
 mod status;

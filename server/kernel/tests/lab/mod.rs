@@ -105,7 +105,7 @@ pub(crate) fn veth(at: u32, netns: NetnsRef) -> Port {
         mtu: Some(1450),
         bridge: Some(name("br0")),
         addresses: vec![format!("10.9.{high}.{low}/16").parse().unwrap()],
-        routes: vec![Route::default_via(IpAddr::from([10, 9, 0, 1]))],
+        defaults: vec![Route::default_via(IpAddr::from([10, 9, 0, 1]))],
         sysctls: [("ipv4/conf/eth0/rp_filter".into(), "0".into())].into(),
         ..Port::new(name(&format!("vi{at}")), name("eth0"), netns)
     }
