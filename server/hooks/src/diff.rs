@@ -339,18 +339,7 @@ impl<'a> Planner<'a> {
             mtu: bridge.mtu,
             stp: bridge.stp,
         };
-        let add = Operation::LinkAdd {
-            link: link.clone(),
-            group: self.want.mark().group,
-            new,
-        };
-        let made = self.step(of, Phase::CreateBridge, &needs, add);
-        self.made.insert(of.key.clone(), made);
-        let end = End {
-            link,
-            have: None,
-            needs: vec![made],
-        };
+        let end = self.add_link(of, Phase::CreateBridge, &needs, link, new);
         self.configure(
             of,
             &end,
@@ -360,6 +349,22 @@ impl<'a> Planner<'a> {
             },
         );
         Ok(())
+    }
+
+    /// Plans a link that carries our mark from the start. Gives the end that it is to be.
+    fn add_link(&mut self, of: For<'_>, phase: Phase, needs: &[usize], link: LinkRef, new: NewLink) -> End<'a> {
+        let add = Operation::LinkAdd {
+            link: link.clone(),
+            group: self.want.mark().group,
+            new,
+        };
+        let made = self.step(of, phase, needs, add);
+        self.made.insert(of.key.clone(), made);
+        End {
+            link,
+            have: None,
+            needs: vec![made],
+        }
     }
 
     fn adjust_bridge(&mut self, of: For<'_>, owner: &Owner, bridge: &Bridge, host: &'a Namespace, link: &'a Link) {

@@ -2,7 +2,8 @@
 //!
 //! A state machine. Inputs are wanted objects per row, answers about namespaces, observations, outcomes of plans and the passing of time; outputs
 //! are commands for the kernel side, reports per row, progress and events. Level-triggered: an input only says what to compare again.
-//! One plan is under way at a time, besides steps that take long and go on by themselves: their objects rest until these end. The cost of a commit is that of the objects it changes.
+//! One plan is under way at a time, besides steps that take long and go on by themselves: their objects rest until these end. The cost of a
+//! commit is that of the objects it changes.
 //!
 //! An object is pending -> (run) -> converged | failed -> (retry) ...; waiting until what it needs appears; in conflict until what is in its
 //! way leaves; drifted when somebody else changed it and healing is off.

@@ -302,13 +302,15 @@ fn state(id: &EcoString, marker: Option<Marker>, init: Option<u32>, ended: Optio
     }
 }
 
-fn observation(change: ContainerChange) -> Observation {
+/// What was seen of containers, which are the host's.
+pub(crate) fn observation(change: ContainerChange) -> Observation {
     Observation {
         namespace: NamespaceId::Host,
         change: Change::Container(change),
     }
 }
 
-fn refusal(text: EcoString) -> Refusal {
+/// What a program could not do, in its own words.
+pub(crate) fn refusal(text: EcoString) -> Refusal {
     Refusal { errno: libc::EIO, text }
 }

@@ -17,15 +17,16 @@ use std::time::{Duration, Instant};
 use ecow::{EcoString, eco_format};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nonnet_hooks::mirror::{Change, ContainerChange, MeshState, NamespaceId, Observation};
+use nonnet_hooks::mirror::{ContainerChange, MeshState, NamespaceId, Observation};
 use nonnet_hooks::object::ObjectKey;
 use nonnet_hooks::object::container::{Mesh, MeshOperation};
-use nonnet_hooks::plan::{Outcome, Refusal};
+use nonnet_hooks::plan::Outcome;
 use nonnet_hooks::reconcile::Input;
 use serde_json::Value;
 use tokio::sync::mpsc::Sender;
 
 use self::token::TokenFile;
+use crate::containers::{observation, refusal};
 use crate::limits::MESHES_AT_ONCE_MAX;
 use crate::netns::{Netns, has_ended};
 use crate::process::{Job, Printed};
@@ -371,17 +372,6 @@ fn finished(id: EcoString, outcome: Outcome, observed: Vec<Observation>) -> Inpu
         outcome,
         observed,
     }
-}
-
-fn observation(change: ContainerChange) -> Observation {
-    Observation {
-        namespace: NamespaceId::Host,
-        change: Change::Container(change),
-    }
-}
-
-fn refusal(text: EcoString) -> Refusal {
-    Refusal { errno: libc::EIO, text }
 }
 
 #[cfg(test)]

@@ -167,15 +167,9 @@ impl Server {
         now: Now,
         write: impl FnOnce(&mut Transaction<'_>),
     ) -> Result<Vec<Command>, OvsdbError> {
-        let Some(served) = self.databases.get(database) else {
-            return Err(unknown_database(database));
-        };
-        let mut transaction = Transaction::new(&served.database, &mut self.entropy);
-        write(&mut transaction);
-        let changes = commit(transaction)?;
-        self.commit_changes(database, author, &Request::default(), now, changes)?;
-        self.retry_parked(database, now);
-        Ok(std::mem::take(&mut self.commands))
+        self.write(database, author, &Request::default(), now, |_, transaction| {
+            write(transaction);
+        })
     }
 
     /// The same for what is a commit like a client's, with the reason in its record: the hook shows the commit's number where it shows any. Its
@@ -191,21 +185,34 @@ impl Server {
         now: Now,
         write: impl FnOnce(&mut Transaction<'_>),
     ) -> Result<Vec<Command>, OvsdbError> {
-        let Some(served) = self.databases.get(database) else {
-            return Err(unknown_database(database));
-        };
-        let mut transaction = Transaction::new(&served.database, &mut self.entropy);
-        write(&mut transaction);
-        if let Some(hook) = &served.hook {
-            hook.begin(&mut transaction, served.sequence() + 1);
-        }
-        let changes = commit(transaction)?;
         let request = Request {
             comments: vec![reason],
             txn_uid: self.entropy.uuid(),
             ..Request::default()
         };
-        self.commit_changes(database, author, &request, now, changes)?;
+        self.write(database, author, &request, now, |served, transaction| {
+            write(transaction);
+            if let Some(hook) = &served.hook {
+                hook.begin(transaction, served.sequence() + 1);
+            }
+        })
+    }
+
+    fn write(
+        &mut self,
+        database: &str,
+        author: &Author,
+        request: &Request,
+        now: Now,
+        write: impl FnOnce(&Served, &mut Transaction<'_>),
+    ) -> Result<Vec<Command>, OvsdbError> {
+        let Some(served) = self.databases.get(database) else {
+            return Err(unknown_database(database));
+        };
+        let mut transaction = Transaction::new(&served.database, &mut self.entropy);
+        write(served, &mut transaction);
+        let changes = commit(transaction)?;
+        self.commit_changes(database, author, request, now, changes)?;
         self.retry_parked(database, now);
         Ok(std::mem::take(&mut self.commands))
     }

@@ -220,26 +220,13 @@ impl<'a> Planner<'a> {
             peer_mac: port.mac,
             mtu: port.mtu,
         };
-        let add = Operation::LinkAdd {
-            link: link.clone(),
-            group: self.want.mark().group,
-            new,
-        };
-        let made = self.step(of, Phase::Create, &needs, add);
-        self.made.insert(of.key.clone(), made);
-        let outer = End {
-            link,
+        let outer = self.add_link(of, Phase::Create, &needs, link, new);
+        let inner = End {
+            link: peer,
             have: None,
-            needs: vec![made],
+            needs: outer.needs.clone(),
         };
-        (
-            outer,
-            End {
-                link: peer,
-                have: None,
-                needs: vec![made],
-            },
-        )
+        (outer, inner)
     }
 
     pub(super) fn outer_end(

@@ -6,7 +6,7 @@ use super::port::Membership;
 use super::{End, For, Planner, Verdict, reference};
 use crate::mirror::{Link, Namespace, NamespaceId};
 use crate::object::{Fit, Object, ObjectKey, Owner, Port, Single, Wanted};
-use crate::plan::{LinkRef, NewLink, Operation, Phase};
+use crate::plan::{LinkRef, NewLink, Phase};
 use crate::want::Resolution;
 
 /// A link that another one needs, and the steps that make it.
@@ -159,18 +159,7 @@ impl<'a> Planner<'a> {
             mac: port.mac,
             mtu: port.mtu,
         };
-        let add = Operation::LinkAdd {
-            link: link.clone(),
-            group: self.want.mark().group,
-            new,
-        };
-        let made = self.step(of, Phase::Create, &needs, add);
-        self.made.insert(of.key.clone(), made);
-        End {
-            link,
-            have: None,
-            needs: vec![made],
-        }
+        self.add_link(of, Phase::Create, &needs, link, new)
     }
 
     fn set_single(
