@@ -230,6 +230,9 @@ impl Reconciler {
                 Cause::Collect => EventKind::Collected,
             };
             self.event(now_ms, kind, key, item, EcoString::new());
+            // Who waited for it need not see any event: at a start it was there before it was known to be as wanted.
+            let waits = |key: &&ObjectKey| self.items.get(*key).is_some_and(|item| item.state != State::Converged);
+            self.dirty.extend(self.want.dependents(key).filter(waits).cloned());
         }
         item.state = State::Converged;
         item.error = None;
