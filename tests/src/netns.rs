@@ -299,6 +299,24 @@ impl Inside {
         )?)
     }
 
+    /// Holds the program up while something happens.
+    pub fn hold<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        // Who started it in the namespace stops with it, and has to go on too.
+        struct GoOn<'a>(&'a Inside);
+        impl Drop for GoOn<'_> {
+            fn drop(&mut self) {
+                for id in [self.0.program, self.0.child.id()] {
+                    if let Ok(id) = i32::try_from(id) {
+                        let _ = nix::sys::signal::kill(Pid::from_raw(id), Signal::SIGCONT);
+                    }
+                }
+            }
+        }
+        self.signal(Signal::SIGSTOP)?;
+        let _go_on = GoOn(self);
+        Ok(work())
+    }
+
     /// Waits until the program says a line on standard output that contains `word`. Gives the line.
     pub fn line_with(&mut self, word: &str) -> Result<String> {
         let output = self.child.stdout.take().context("its output was read already")?;

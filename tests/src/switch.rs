@@ -104,6 +104,15 @@ impl Switch {
         stop(self.vswitchd.take());
     }
 
+    /// Holds `ovs-vswitchd` up while something happens, all of which it then sees at once.
+    #[track_caller]
+    pub fn hold_vswitchd<T>(&self, work: impl FnOnce() -> T) -> T {
+        let Some(vswitchd) = &self.vswitchd else {
+            panic!("ovs-vswitchd does not run");
+        };
+        vswitchd.hold(work).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
     /// Stops the database.
     pub fn stop_database(&mut self) {
         stop(self.database.take());

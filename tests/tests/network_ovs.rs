@@ -222,6 +222,26 @@ fn what_others_change_is_healed() {
 }
 
 #[test]
+fn a_link_that_goes_and_comes_at_once_gets_its_port_anew() {
+    let (mut host, switch) = host(&["c1", "c2"]);
+    host.transact(&[
+        bridge("ovs0"),
+        port("c1", "ovs0", "10.8.0.1/24", &json!({})),
+        port("c2", "ovs0", "10.8.0.2/24", &json!({})),
+    ]);
+    host.converged();
+    host.until("the port answers", |host| host.pings("c1", "10.8.0.2"));
+    let before = host.last_event();
+    switch.hold_vswitchd(|| {
+        host.sh("ip link del p-c2");
+        host.until("the link is back", |host| host.succeeds("ip link show p-c2"));
+    });
+    host.until_event(before, "healed", "ovs port p-c2");
+    host.converged();
+    host.until("the port answers again", |host| host.pings("c1", "10.8.0.2"));
+}
+
+#[test]
 fn what_is_not_ours_is_left_and_what_is_stale_is_collected() {
     let (mut host, _switch) = host(&["c1", "c2"]);
     host.sh(

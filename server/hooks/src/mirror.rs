@@ -422,6 +422,11 @@ impl Mirror {
                 }
             }
         }
+        let host = self.namespaces.get(&NamespaceId::Host);
+        for (_, name) in touched.existence.iter().filter(|(id, _)| *id == NamespaceId::Host) {
+            let link = host.and_then(|host| host.link(name));
+            self.ovs.note_device(name, link.map(|link| link.index));
+        }
         touched
     }
 }
@@ -495,6 +500,7 @@ impl Touched {
 #[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {
     use super::*;
+    use crate::object::{OvsMark, OvsPort};
 
     fn link(index: u32, name: &str) -> Link {
         Link {
@@ -570,6 +576,27 @@ mod tests {
             }),
         );
         assert_eq!(mirror.host().unwrap().routes(Some(2)).count(), 0);
+    }
+
+    #[test]
+    fn a_port_knows_the_link_that_it_came_for() {
+        let mut mirror = loaded();
+        let (br0, name) = (LinkName::observed("br0"), LinkName::observed("p1"));
+        let row = OvsPortRow {
+            port: OvsPort::system(name.clone(), br0),
+            is_foreign_shape: false,
+            mark: OvsMark::default(),
+            progress: OvsProgress::default(),
+        };
+        observe(&mut mirror, Change::Ovs(OvsChange::PortSet(row.clone())));
+        observe(&mut mirror, Change::LinkSet(link(7, "p1")));
+        assert!(!mirror.ovs().has_other_device(&name, 7));
+        observe(&mut mirror, Change::LinkGone(7));
+        observe(&mut mirror, Change::LinkSet(link(8, "p1")));
+        assert!(mirror.ovs().has_other_device(&name, 8));
+        observe(&mut mirror, Change::Ovs(OvsChange::PortGone(name.clone())));
+        observe(&mut mirror, Change::Ovs(OvsChange::PortSet(row)));
+        assert!(!mirror.ovs().has_other_device(&name, 8));
     }
 
     #[test]

@@ -247,10 +247,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether the link of the host that a port is for is not there, which a row of ours is to make.
+    /// Whether the link of the host that a port came for, and which a row of ours makes, is gone or another one now.
     fn has_lost_device(&self, port: &OvsPort, host: &Namespace) -> bool {
         let key = ObjectKey::Link(port.name.clone());
-        port.interface.is_empty() && self.want.get(&key).is_some() && host.link(&port.name).is_none()
+        let is_lost = match host.link(&port.name) {
+            Some(link) => self.have.ovs().has_other_device(&port.name, link.index),
+            None => true,
+        };
+        port.interface.is_empty() && self.want.get(&key).is_some() && is_lost
     }
 
     /// The link that Open vSwitch made on the host: up, and with IPv6 only where there is some.

@@ -71,6 +71,8 @@ pub struct Ovs {
     is_read: bool,
     bridges: BTreeMap<LinkName, OvsBridgeRow>,
     ports: BTreeMap<LinkName, OvsPortRow>,
+    /// The index of the host's link that a port got when it came.
+    devices: BTreeMap<LinkName, u32>,
 }
 
 impl Ovs {
@@ -107,6 +109,25 @@ impl Ovs {
         let port = self.ports.get(name).filter(|row| row.port.is_internal());
         let bridge = self.bridges.get(name).map(|row| &row.mark);
         bridge.or(port.map(|row| &row.mark))
+    }
+
+    /// Whether the link of this name on the host, of that index, is another than the one that the port of that name got. `ovs-vswitchd` opens a
+    /// device when its port comes; one that is deleted and made again at once leaves it with the one that is gone.
+    pub fn has_other_device(&self, name: &LinkName, index: u32) -> bool {
+        self.devices.get(name).is_some_and(|device| *device != index)
+    }
+
+    /// Notes which link of the host a port gets.
+    pub(super) fn note_device(&mut self, name: &LinkName, link: Option<u32>) {
+        match (self.ports.contains_key(name), link) {
+            (false, _) => {
+                self.devices.remove(name);
+            }
+            (true, Some(index)) => {
+                self.devices.entry(name.clone()).or_insert(index);
+            }
+            (true, None) => {}
+        }
     }
 
     pub(super) fn apply(&mut self, change: OvsChange, touched: &mut Touched) {
