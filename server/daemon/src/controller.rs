@@ -1,7 +1,7 @@
 //! The network controller of a server that has the database `OpNonNet`: its rules, its start, its task.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,12 +82,19 @@ pub(crate) fn start(
         return Ok(started);
     }
     let mark = Mark::of(database_id.as_bytes());
+    // Beside the database's file: what the kernel alone remembered would be lost when the server is away.
+    let memory = file.map(|file| {
+        let mut memory = file.as_os_str().to_owned();
+        memory.push(".settings");
+        PathBuf::from(memory)
+    });
     let programs = Programs {
         lxc_path: arguments.lxc_path.clone(),
         netclient: arguments.netclient.clone(),
         netclient_deadline: Duration::from_secs(arguments.netclient_timeout),
         token_file: arguments.token_file.clone(),
         ovs: Some(arguments.ovs_remote.clone()),
+        memory,
     };
     let (kernel, inputs) = Kernel::live_with(mark, programs)?;
     let words = kernel.capabilities().words();

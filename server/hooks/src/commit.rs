@@ -6,6 +6,7 @@
 mod addresses;
 mod checkpoints;
 mod containers;
+mod forwards;
 mod names;
 mod parents;
 mod subnets;
@@ -55,7 +56,8 @@ impl NonnetHook {
         parents::check(tables, transaction, &changes)?;
         let ports = concerned_ports(tables, transaction, &changes);
         addresses::settle(tables, transaction, &changes, &ports)?;
-        subnets::check_gateways(tables, transaction, &changes)
+        subnets::check_gateways(tables, transaction, &changes)?;
+        forwards::check(tables, transaction, &changes, &ports)
     }
 }
 

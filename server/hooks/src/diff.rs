@@ -6,6 +6,7 @@
 mod adopted;
 mod container;
 mod dhcp;
+mod firewall;
 mod ovs;
 mod part;
 mod port;
@@ -67,6 +68,7 @@ pub fn plan(want: &Want, have: &Mirror, keys: &BTreeSet<ObjectKey>) -> Diff {
         made: HashMap::new(),
         deleted: HashMap::new(),
         withdrawn: HashSet::new(),
+        filter: firewall::Done::default(),
     };
     for key in keys {
         planner.clear(key);
@@ -116,6 +118,7 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
                 keys.insert(ObjectKey::Addresses { link: name, owner });
             }
         }
+        keys.extend(firewall::collectable(want, host));
     }
     let ours = |row: &OvsMark| want.mark().is_our_row(&row.database);
     for row in have.ovs().bridges().filter(|row| ours(&row.mark)) {
@@ -139,7 +142,8 @@ fn rank(want: &Want, key: &ObjectKey, left: usize) -> usize {
             | ObjectKey::Routes(_)
             | ObjectKey::Dhcp(_)
             | ObjectKey::Container(_)
-            | ObjectKey::Mesh(_),
+            | ObjectKey::Mesh(_)
+            | ObjectKey::Firewall { .. },
         ) => usize::MAX,
         (None, ObjectKey::Link(_) | ObjectKey::OvsPort(_)) => 0,
         (Some(_), _) if left == 0 => 1,
@@ -160,6 +164,8 @@ struct Planner<'a> {
     deleted: HashMap<(NamespaceId, u32), usize>,
     /// The routes that the plan deletes or replaces.
     withdrawn: HashSet<PlacedRoute>,
+    /// What the plan does to the packet filter already.
+    filter: firewall::Done,
 }
 
 /// The step's object and owner, said once for all steps of an object.
@@ -224,6 +230,7 @@ impl<'a> Planner<'a> {
                     Object::OvsPort(port) => self.ovs_port(step, owner, port, host),
                     Object::Routes(routes) => self.routes_of(step, routes),
                     Object::Dhcp(dhcp) => self.dhcp(step, owner, dhcp),
+                    Object::Firewall(firewall) => self.firewall(step, firewall, host),
                 }
             }
         };
@@ -254,6 +261,10 @@ impl<'a> Planner<'a> {
             }
             ObjectKey::Dhcp(port) => {
                 self.stop_dhcp(For { key, owner: None }, port);
+                return Ok(());
+            }
+            ObjectKey::Firewall { .. } => {
+                self.collect_firewall(key, host);
                 return Ok(());
             }
             _ => {}
@@ -296,7 +307,8 @@ impl<'a> Planner<'a> {
             | ObjectKey::Dhcp(_)
             | ObjectKey::Container(_)
             | ObjectKey::Mesh(_)
-            | ObjectKey::OvsPort(_) => {}
+            | ObjectKey::OvsPort(_)
+            | ObjectKey::Firewall { .. } => {}
         }
         Ok(())
     }

@@ -33,6 +33,9 @@ pub const LEAVING_MS: u64 = 3_000;
 /// Protocol number of the addresses and routes that nonnet makes (`IFA_PROTO`, `rtm_protocol`).
 pub const PROTOCOL: u8 = 110;
 
+/// Ports of one forward that lead to other ports: each is an element of its own, while any number of same ports is one.
+pub const FORWARD_PORTS_MAX: u16 = 1_024;
+
 /// The kernel's main routing table (`RT_TABLE_MAIN`).
 pub const ROUTE_TABLE_MAIN: u32 = 254;
 

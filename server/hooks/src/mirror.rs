@@ -16,7 +16,8 @@ pub use self::container::{ContainerChange, ContainerState, Containers, Ended, Me
 pub use self::ovs::{Ovs, OvsBridgeRow, OvsChange, OvsPortRow, OvsProgress};
 use crate::dhcp::{Progress, Request};
 use crate::name::{LinkName, Mac};
-use crate::object::{ObjectKey, Route, Spec};
+use crate::object::firewall::{Element, ElementKey, Installed};
+use crate::object::{ObjectKey, Owner, Route, Spec};
 use crate::plan::DhcpStart;
 
 /// A network namespace that the kernel side has open.
@@ -61,6 +62,8 @@ pub struct Link {
     pub spec: Option<Spec>,
     /// Whether its bridge keeps it from other isolated ports. `None`: it is no port of a bridge.
     pub isolated: Option<bool>,
+    /// Whether its bridge sends back to it what came from it. `None`: it is no port of a bridge.
+    pub hairpin: Option<bool>,
 }
 
 /// An address on a link.
@@ -123,6 +126,8 @@ pub struct Snapshot {
     pub addresses: Vec<Address>,
     /// Every unicast route and blackhole of its tables except the local one.
     pub routes: Vec<InstalledRoute>,
+    /// The packet filter; only that of the server's own namespace is read.
+    pub firewall: Option<Installed>,
 }
 
 /// One change in a namespace.
@@ -158,6 +163,16 @@ pub enum Change {
     Offload(u32, bool),
     /// Open vSwitch has something else; it is the host's.
     Ovs(OvsChange),
+    /// The packet filter was read: this is all of ours there is.
+    FirewallReplaced(Installed),
+    /// An element of the packet filter is new or changed.
+    ElementSet(Element, Owner),
+    /// An element of the packet filter is gone.
+    ElementGone(ElementKey),
+    /// A setting that rows may need has this value, or is no more.
+    Setting(EcoString, Option<EcoString>),
+    /// The settings that were changed, with their values from before.
+    Borrowed(BTreeMap<EcoString, EcoString>),
 }
 
 /// A change and the namespace in which it happened.
@@ -182,6 +197,12 @@ pub struct Touched {
     pub is_ovs: bool,
     /// Ports whose DHCP clients got on or ended.
     pub dhcp: BTreeSet<LinkName>,
+    /// Elements of the packet filter that changed, with those who wanted them.
+    pub elements: BTreeMap<ElementKey, BTreeSet<Owner>>,
+    /// Settings of the server's own namespace that changed.
+    pub settings: BTreeSet<EcoString>,
+    /// The packet filter changed in a way that concerns everyone.
+    pub firewall: bool,
 }
 
 /// One namespace's state.
@@ -193,6 +214,7 @@ pub struct Namespace {
     routes: BTreeMap<Option<u32>, BTreeSet<InstalledRoute>>,
     sysctls: BTreeMap<EcoString, EcoString>,
     offloads: BTreeMap<u32, bool>,
+    firewall: Option<Installed>,
 }
 
 /// The state of every observed namespace.
@@ -259,6 +281,11 @@ impl Namespace {
         self.offloads.get(&index).copied()
     }
 
+    /// What there is of the packet filter, once read.
+    pub fn firewall(&self) -> Option<&Installed> {
+        self.firewall.as_ref()
+    }
+
     fn set_link(&mut self, id: NamespaceId, link: Link, touched: &mut Touched) {
         let old = self.links.get(&link.index);
         if old == Some(&link) {
@@ -296,7 +323,34 @@ impl Namespace {
             let own = eco_format!("/{}/", link.name);
             self.sysctls.retain(|path, _| !path.contains(own.as_str()));
         }
+        if let Some(firewall) = &mut self.firewall {
+            let of_link = |path: &EcoString| path.split('/').nth(2) == Some(link.name.as_str());
+            firewall.settings.retain(|path, _| !of_link(path));
+        }
         touched.existence(id, LinkName::observed(&link.name));
+    }
+
+    fn replace_firewall(&mut self, now: Installed, touched: &mut Touched) {
+        let before = self.firewall.take().unwrap_or_default();
+        touched.firewall |=
+            (before.intact, before.present, &before.obstacles) != (now.intact, now.present, &now.obstacles);
+        for (key, data, owner) in now.elements() {
+            if before.data(key) != Some(data) {
+                touched.element(key.clone(), owner.clone());
+            }
+        }
+        for (key, _, owner) in before.elements() {
+            if now.data(key).is_none() {
+                touched.element(key.clone(), owner.clone());
+            }
+        }
+        if (&before.borrowed, &before.settings) != (&now.borrowed, &now.settings) {
+            let paths = [&before.borrowed, &before.settings, &now.borrowed, &now.settings];
+            touched
+                .settings
+                .extend(paths.into_iter().flat_map(BTreeMap::keys).cloned());
+        }
+        self.firewall = Some(now);
     }
 
     fn touch(&self, id: NamespaceId, index: Option<u32>, touched: &mut Touched) {
@@ -348,6 +402,9 @@ impl Namespace {
             }
         }
         self.replace_routes(id, snapshot.routes, touched);
+        if let Some(firewall) = snapshot.firewall {
+            self.replace_firewall(firewall, touched);
+        }
     }
 
     fn replace_routes(&mut self, id: NamespaceId, routes: Vec<InstalledRoute>, touched: &mut Touched) {
@@ -473,6 +530,37 @@ impl Namespace {
                     touched.link(id, LinkName::loopback());
                 }
             }
+            Change::FirewallReplaced(installed) => self.replace_firewall(installed, touched),
+            Change::ElementSet(element, owner) => {
+                let Some(firewall) = &mut self.firewall else { return };
+                let key = element.key.clone();
+                if firewall.insert(element, owner.clone()) {
+                    touched.element(key, owner);
+                }
+            }
+            Change::ElementGone(key) => {
+                if let Some(owner) = self.firewall.as_mut().and_then(|firewall| firewall.remove(&key)) {
+                    touched.element(key, owner);
+                }
+            }
+            Change::Setting(path, value) => {
+                let Some(firewall) = &mut self.firewall else { return };
+                let before = match &value {
+                    Some(value) => firewall.settings.insert(path.clone(), value.clone()),
+                    None => firewall.settings.remove(&path),
+                };
+                if before != value {
+                    touched.settings.insert(path);
+                }
+            }
+            Change::Borrowed(borrowed) => {
+                let Some(firewall) = &mut self.firewall else { return };
+                if firewall.borrowed != borrowed {
+                    touched.settings.extend(firewall.borrowed.keys().cloned());
+                    touched.settings.extend(borrowed.keys().cloned());
+                    firewall.borrowed = borrowed;
+                }
+            }
         }
     }
 }
@@ -488,6 +576,10 @@ impl DhcpClient {
 impl Touched {
     fn link(&mut self, id: NamespaceId, name: LinkName) {
         self.links.insert((id, name));
+    }
+
+    fn element(&mut self, key: ElementKey, owner: Owner) {
+        self.elements.entry(key).or_default().insert(owner);
     }
 
     fn existence(&mut self, id: NamespaceId, name: LinkName) {

@@ -18,8 +18,11 @@ use crate::mirror::{
     Address, AddressState, Change, DhcpClient, InstalledRoute, Link, NamespaceId, Observation, Snapshot,
 };
 use crate::name::{LinkName, Mac};
+use crate::object::Owner;
+use crate::object::firewall::{Borrow, ElementChange, Installed};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, PlacedRoute, Plan, Refusal};
 
+const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
@@ -45,6 +48,7 @@ struct Space {
     links: BTreeMap<u32, Link>,
     addresses: Vec<Address>,
     routes: Vec<InstalledRoute>,
+    firewall: Installed,
 }
 
 impl Model {
@@ -126,6 +130,7 @@ impl Model {
             links: space.links.values().cloned().collect(),
             addresses: space.addresses.clone(),
             routes: space.routes.clone(),
+            firewall: (id == NamespaceId::Host).then(|| space.firewall.clone()),
         })
     }
 
@@ -180,6 +185,8 @@ impl Model {
                 Ok(vec![observed(link.namespace, change)])
             }
             Operation::Ovs(operation) => self.ovs(operation),
+            Operation::Elements(change) => self.elements(change),
+            Operation::Borrow(borrow) => self.borrow(borrow),
         }
     }
 
@@ -365,6 +372,7 @@ impl Model {
             } else {
                 set.isolated.or(l.isolated).or(Some(false))
             };
+            l.hairpin = l.isolated.and(set.hairpin.or(l.hairpin).or(Some(false)));
             l.stp = set.stp.filter(|_| l.kind == "bridge").or(l.stp);
             l.up = set.up.unwrap_or(l.up);
             l.carrier = l.up;
@@ -380,14 +388,17 @@ impl Model {
         let Some(space) = self.namespaces.get_mut(&id) else {
             return;
         };
-        if space.links.remove(&index).is_none() {
+        let Some(link) = space.links.remove(&index) else {
             return;
-        }
+        };
         space.addresses.retain(|a| a.index != index);
         space.routes.retain(|r| r.index != Some(index));
+        let of_link = |path: &EcoString| path.split('/').nth(2) == Some(link.name.as_str());
+        space.firewall.settings.retain(|path, _| !of_link(path));
         for link in space.links.values_mut().filter(|l| l.master == Some(index)) {
             link.master = None;
             link.isolated = None;
+            link.hairpin = None;
             seen.push(observed(id, Change::LinkSet(link.clone())));
         }
         seen.push(observed(id, Change::LinkGone(index)));
@@ -467,6 +478,83 @@ impl Model {
             .routes
             .remove(at.ok_or_else(|| refusal(ESRCH, "No such process"))?);
         Ok(vec![observed(*namespace, Change::RouteGone(gone))])
+    }
+
+    /// Changes sets of the packet filter: all of it or nothing.
+    fn elements(&mut self, change: &ElementChange) -> Result<Vec<Observation>, Refusal> {
+        let space = self.space(NamespaceId::Host)?;
+        let mut now = space.firewall.clone();
+        if change.build {
+            (now.intact, now.present) = (true, true);
+        }
+        if change.remove {
+            now.clear();
+            (now.intact, now.present) = (false, false);
+        }
+        for element in &change.delete {
+            now.remove(&element.key)
+                .ok_or_else(|| refusal(ENOENT, "No such file or directory"))?;
+        }
+        for element in &change.add {
+            if !now.intact {
+                return Err(refusal(ENOENT, "No such file or directory"));
+            }
+            if now.data(&element.key).is_some_and(|data| *data != element.data) {
+                return Err(refusal(EEXIST, "File exists"));
+            }
+            let owner = change.owner.clone();
+            now.insert(
+                element.clone(),
+                owner.unwrap_or_else(|| Owner {
+                    table: EcoString::new(),
+                    uuid: 0,
+                }),
+            );
+        }
+        space.firewall = now.clone();
+        Ok(vec![observed(NamespaceId::Host, Change::FirewallReplaced(now))])
+    }
+
+    fn borrow(&mut self, borrow: &Borrow) -> Result<Vec<Observation>, Refusal> {
+        let space = self.space(NamespaceId::Host)?;
+        let link = borrow.path.split('/').nth(2);
+        if link.is_some_and(|link| link != "all" && !space.links.values().any(|of| of.name == link)) {
+            space.firewall.borrowed.remove(&borrow.path);
+            space.firewall.settings.remove(&borrow.path);
+        } else {
+            let now = space
+                .firewall
+                .settings
+                .get(&borrow.path)
+                .cloned()
+                .unwrap_or_else(|| "0".into());
+            let value = match &borrow.value {
+                Some(value) if *value != now => {
+                    space.firewall.borrowed.entry(borrow.path.clone()).or_insert(now);
+                    value.clone()
+                }
+                Some(value) => value.clone(),
+                None => space.firewall.borrowed.remove(&borrow.path).unwrap_or(now),
+            };
+            space.firewall.settings.insert(borrow.path.clone(), value);
+        }
+        let value = space.firewall.settings.get(&borrow.path).cloned();
+        let borrowed = space.firewall.borrowed.clone();
+        Ok(vec![
+            observed(NamespaceId::Host, Change::Setting(borrow.path.clone(), value)),
+            observed(NamespaceId::Host, Change::Borrowed(borrowed)),
+        ])
+    }
+
+    /// Takes the packet filter away, as somebody with `nft flush ruleset` would.
+    pub fn flush_firewall(&mut self) -> Vec<Observation> {
+        let Ok(space) = self.space(NamespaceId::Host) else {
+            return Vec::new();
+        };
+        space.firewall.clear();
+        (space.firewall.intact, space.firewall.present) = (false, false);
+        let now = space.firewall.clone();
+        vec![observed(NamespaceId::Host, Change::FirewallReplaced(now))]
     }
 
     /// Deletes a link by name, as somebody with `ip link del` would.

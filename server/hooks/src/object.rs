@@ -5,6 +5,7 @@
 
 pub mod container;
 mod dhcp;
+pub mod firewall;
 mod ovs;
 mod port;
 mod routes;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 
 pub use self::container::{Container, Mesh};
 pub use self::dhcp::Dhcp;
+pub use self::firewall::Firewall;
 pub use self::ovs::{DATAPATH_NETDEV, INTERNAL, OvsBridge, OvsMark, OvsOperation, OvsPort, PATCH};
 pub use self::port::{Datapath, Port, PortKind, RANK, Role, Single};
 pub use self::routes::Routes;
@@ -61,6 +63,11 @@ pub enum ObjectKey {
     Routes(NetnsRef),
     /// The DHCP client on the link of the port of this name.
     Dhcp(LinkName),
+    /// What one owner wants of the packet filter.
+    Firewall {
+        /// Who wants it.
+        owner: Owner,
+    },
 }
 
 /// A wanted object and the row that wants it.
@@ -93,6 +100,8 @@ pub enum Object {
     Routes(Routes),
     /// A DHCP client.
     Dhcp(Dhcp),
+    /// Elements of the packet filter's sets, and settings that let packets pass.
+    Firewall(Firewall),
 }
 
 /// A Linux bridge in the server's own namespace.
@@ -220,6 +229,7 @@ impl fmt::Display for ObjectKey {
             Self::OvsPort(name) => write!(f, "ovs port {name}"),
             Self::Routes(netns) => write!(f, "routes of {netns}"),
             Self::Dhcp(port) => write!(f, "DHCP client of port {port}"),
+            Self::Firewall { owner } => write!(f, "firewall of {owner}"),
         }
     }
 }
@@ -231,7 +241,7 @@ impl ObjectKey {
             Self::Link(name) | Self::Addresses { link: name, .. } | Self::Dhcp(name) | Self::OvsPort(name) => {
                 Some(name)
             }
-            Self::Routes(_) | Self::Container(_) | Self::Mesh(_) => None,
+            Self::Routes(_) | Self::Container(_) | Self::Mesh(_) | Self::Firewall { .. } => None,
         }
     }
 }
@@ -252,6 +262,9 @@ impl Wanted {
             Object::OvsPort(port) => ObjectKey::OvsPort(port.name.clone()),
             Object::Routes(routes) => ObjectKey::Routes(routes.netns.clone()),
             Object::Dhcp(dhcp) => ObjectKey::Dhcp(dhcp.port.clone()),
+            Object::Firewall(_) => ObjectKey::Firewall {
+                owner: self.owner.clone(),
+            },
         }
     }
 }
@@ -270,6 +283,7 @@ impl Object {
                 .map(|name| ObjectKey::Link(name.clone()))
                 .into(),
             Self::Dhcp(dhcp) => vec![ObjectKey::Link(dhcp.port.clone())],
+            Self::Firewall(firewall) => firewall.link().cloned().map(ObjectKey::Link).into_iter().collect(),
         }
     }
 
@@ -280,7 +294,12 @@ impl Object {
             Self::Routes(routes) => Some(&routes.netns),
             Self::Dhcp(dhcp) => Some(&dhcp.netns),
             Self::Mesh(mesh) => Some(&mesh.netns),
-            Self::Bridge(_) | Self::Addresses(_) | Self::Container(_) | Self::OvsBridge(_) | Self::OvsPort(_) => None,
+            Self::Bridge(_)
+            | Self::Addresses(_)
+            | Self::Container(_)
+            | Self::OvsBridge(_)
+            | Self::OvsPort(_)
+            | Self::Firewall(_) => None,
         }
     }
 }

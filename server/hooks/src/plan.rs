@@ -12,11 +12,14 @@ use crate::dhcp::{Lease, Request};
 use crate::mirror::NamespaceId;
 use crate::name::{LinkName, Mac};
 use crate::object::container::{ContainerOperation, MeshOperation};
+use crate::object::firewall::{Borrow, ElementChange};
 use crate::object::{ObjectKey, OvsOperation, Owner, Route, Spec};
 
 /// When a step runs: all steps of a phase are over before the next phase begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
+    /// The packet filter's sets change: what is published is withdrawn before links go, what is forbidden is before links come.
+    Firewall,
     /// Routes and addresses that are no longer wanted go.
     Withdraw,
     /// Links that are no longer wanted go.
@@ -107,6 +110,8 @@ pub struct LinkChange {
     pub spec: Option<Box<Spec>>,
     /// Whether its bridge keeps it from the other ports that are isolated.
     pub isolated: Option<bool>,
+    /// Whether its bridge may send back to it what came from it.
+    pub hairpin: Option<bool>,
     /// Whether the link is set up.
     pub up: Option<bool>,
 }
@@ -223,6 +228,10 @@ pub enum Operation {
     },
     /// Change the database of Open vSwitch.
     Ovs(OvsOperation),
+    /// Change sets of the packet filter.
+    Elements(ElementChange),
+    /// Write a setting whose old value is remembered, or give that back.
+    Borrow(Borrow),
 }
 
 /// An operation in a plan.
@@ -357,6 +366,12 @@ impl Operation {
                 was: Some(on),
             },
             Self::Ovs(operation) => Self::Ovs(operation.inverse()?),
+            Self::Elements(change) => Self::Elements(change.inverse()?),
+            Self::Borrow(Borrow { path, value }) => {
+                // What was given back is not remembered any more.
+                value?;
+                Self::Borrow(Borrow { path, value: None })
+            }
         })
     }
 
@@ -372,7 +387,12 @@ impl Operation {
             Self::RouteAdd(route) | Self::RouteReplace { new: route, .. } | Self::RouteDel(route) => route.namespace,
             Self::DhcpStart(start) => start.link.namespace,
             Self::Sysctl { namespace, .. } => *namespace,
-            Self::DhcpStop { .. } | Self::Container(_) | Self::Mesh(_) | Self::Ovs(_) => NamespaceId::Host,
+            Self::DhcpStop { .. }
+            | Self::Container(_)
+            | Self::Mesh(_)
+            | Self::Ovs(_)
+            | Self::Elements(_)
+            | Self::Borrow(_) => NamespaceId::Host,
         }
     }
 }
@@ -427,6 +447,8 @@ impl fmt::Display for Operation {
                 write!(f, "set link {link} checksum offload {}", if *on { "on" } else { "off" })
             }
             Self::Ovs(operation) => write!(f, "{operation}"),
+            Self::Elements(change) => write!(f, "{change}"),
+            Self::Borrow(borrow) => write!(f, "{borrow}"),
         }
     }
 }
@@ -489,6 +511,9 @@ impl fmt::Display for LinkChange {
         }
         if let Some(isolated) = self.isolated {
             write!(f, " isolated {}", on(isolated))?;
+        }
+        if let Some(hairpin) = self.hairpin {
+            write!(f, " hairpin {}", on(hairpin))?;
         }
         match self.up {
             Some(true) => f.write_str(" up"),

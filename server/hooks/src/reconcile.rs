@@ -201,8 +201,12 @@ impl Reconciler {
         self.unseen_cfg = cfg.min(self.cfg + 1);
         self.cfg = self.cfg.max(cfg);
         let cause = if self.loaded { Cause::Row } else { Cause::Start };
+        let filtered = self.want.filters();
         for (owner, desired) in changes {
             self.row(now_ms, cfg, cause, owner, desired);
+        }
+        if self.want.filters() != filtered {
+            self.soil_firewall(now_ms, cause);
         }
         if !self.loaded {
             self.loaded = true;
@@ -366,6 +370,16 @@ impl Reconciler {
         self.dirty.insert(key.clone());
     }
 
+    /// The packet filter as a whole is wanted now, or is not any more: that concerns all who want something of it.
+    fn soil_firewall(&mut self, now_ms: u64, cause: Cause) {
+        let keys: Vec<ObjectKey> = self.want.firewall_keys().cloned().collect();
+        for key in keys {
+            if let Some(owner) = self.want.get(&key).map(|wanted| wanted.owner.clone()) {
+                self.soil(now_ms, cause, &key, &owner);
+            }
+        }
+    }
+
     fn resolved(&mut self, now_ms: u64, netns: NetnsRef, resolution: Resolution) {
         if self.want.users(&netns).next().is_none() {
             return;
@@ -420,6 +434,7 @@ impl Reconciler {
         for port in &touched.dhcp {
             keys.extend(self.lease_changed(port));
         }
+        keys.extend(self.touched_firewall(now_ms, touched));
         for (_, name) in touched.existence.iter().filter(|(id, _)| *id == NamespaceId::Host) {
             keys.extend(self.want.dependents(&ObjectKey::Link(name.clone())).cloned());
             keys.extend(self.stray(now_ms, name));
@@ -435,6 +450,33 @@ impl Reconciler {
             self.hurry(now_ms, &key);
             self.dirty.insert(key);
         }
+    }
+
+    /// The objects that a change of the packet filter concerns; what of ours nobody wants is noted for collection.
+    fn touched_firewall(&mut self, now_ms: u64, touched: &Touched) -> BTreeSet<ObjectKey> {
+        let mut keys: BTreeSet<ObjectKey> = BTreeSet::new();
+        if touched.firewall {
+            keys.extend(self.want.firewall_keys().cloned());
+        }
+        for path in &touched.settings {
+            keys.extend(self.want.wanting_setting(path).cloned());
+        }
+        for (element, owners) in &touched.elements {
+            let wanting: Vec<ObjectKey> = self.want.wanting_element(element).cloned().collect();
+            let had = owners.iter().map(|owner| ObjectKey::Firewall { owner: owner.clone() });
+            if wanting.is_empty() && self.loaded {
+                for key in had.filter(|key| !self.items.contains_key(key)).collect::<Vec<_>>() {
+                    let mut item = Item::new(now_ms);
+                    item.cause = Cause::Collect;
+                    self.put(key.clone(), item);
+                    keys.insert(key);
+                }
+            }
+            keys.extend(wanting);
+            keys.extend(owners.iter().map(|owner| ObjectKey::Firewall { owner: owner.clone() }));
+        }
+        keys.retain(|key| self.items.contains_key(key));
+        keys
     }
 
     /// What has this name if it is ours and nobody wants it: somebody renamed a link of ours, or moved an inner end here.

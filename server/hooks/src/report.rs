@@ -158,7 +158,7 @@ impl Facts {
                 let link = host.link(name).filter(|_| have.ovs().link_mark(name).is_some());
                 link.map(|link| Self::of_link(link, link, host))
             }
-            Object::Routes(_) | Object::Dhcp(_) => None,
+            Object::Routes(_) | Object::Dhcp(_) | Object::Firewall(_) => None,
         }
         .unwrap_or_default()
     }

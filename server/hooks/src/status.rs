@@ -7,7 +7,7 @@ use nonnet_engine::{Row, Transaction};
 use nonnet_schema::{Atom, ColumnIndex, Datum, TableIndex, Uuid};
 
 use crate::report::{Report, State};
-use crate::tables::{Rows, Tables, bridges, host, lxc, networks, ports, reference, text_set};
+use crate::tables::{Rows, Tables, bridges, host, lxc, networks, ports, reference, references, text_set};
 
 /// One column of one row, and what it is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,17 @@ pub fn report_columns(tables: &Tables, rows: &dyn Rows, report: &Report, time_ms
     state_columns(tables, &place, &told, time_ms, &mut writes);
     if table == tables.ports.this {
         facts_columns(tables, uuid, report, &mut writes);
+        let port = rows.row(table, uuid);
+        let forwards = port.into_iter().flat_map(|row| references(row, tables.ports.forwards));
+        for row in forwards.filter_map(|uuid| rows.row(tables.forwards.this, uuid)) {
+            let place = Place {
+                table: tables.forwards.this,
+                row,
+                status: tables.forwards.status,
+                error: tables.forwards.error,
+            };
+            state_columns(tables, &place, &Told::of(report), time_ms, &mut writes);
+        }
         let lxc = reference(row, tables.ports.lxc).and_then(|uuid| rows.row(tables.lxc.this, uuid));
         if let Some(row) = lxc {
             let place = Place {

@@ -145,6 +145,8 @@ macro_rules! tables {
     };
 }
 
+pub(crate) mod firewall;
+
 tables!(wanting: bridges, host, lxc, networks, ports; others: checkpoints, events, forwards, leases, peers, routes);
 
 impl Rows for Database {

@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::mirror::{Link, NamespaceId};
 use crate::name::LinkName;
+use crate::object::firewall::{ElementKey, Firewall};
 use crate::object::{Dhcp, NetnsRef, Object, ObjectKey, Owner, Taken, Wanted};
 
 /// The groups that mark the links of one database (`IFLA_GROUP`).
@@ -41,6 +42,10 @@ pub struct Want {
     dependents: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
     /// Where objects were that may still be there, and for whom.
     left: BTreeMap<ObjectKey, BTreeSet<(NetnsRef, Owner)>>,
+    elements: HashMap<ElementKey, BTreeSet<ObjectKey>>,
+    settings: HashMap<EcoString, BTreeSet<ObjectKey>>,
+    /// The objects because of which there is a packet filter at all.
+    filtering: BTreeSet<ObjectKey>,
 }
 
 impl Mark {
@@ -103,6 +108,9 @@ impl Want {
             users: HashMap::new(),
             dependents: HashMap::new(),
             left: BTreeMap::new(),
+            elements: HashMap::new(),
+            settings: HashMap::new(),
+            filtering: BTreeSet::new(),
         }
     }
 
@@ -282,7 +290,49 @@ impl Want {
         })
     }
 
+    /// The objects that want an element of the packet filter.
+    pub fn wanting_element(&self, key: &ElementKey) -> impl Iterator<Item = &ObjectKey> {
+        self.elements.get(key).into_iter().flatten()
+    }
+
+    /// The objects that want a setting of the server's own namespace, by its path.
+    pub fn wanting_setting(&self, path: &str) -> impl Iterator<Item = &ObjectKey> {
+        self.settings.get(path).into_iter().flatten()
+    }
+
+    /// The keys under which owners want something of the packet filter.
+    pub fn firewall_keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        let owner = Owner {
+            table: EcoString::new(),
+            uuid: 0,
+        };
+        let from = ObjectKey::Firewall { owner };
+        self.claims
+            .range(from..)
+            .map(|(key, _)| key)
+            .take_while(|key| matches!(key, ObjectKey::Firewall { .. }))
+    }
+
+    /// Whether something is wanted of the packet filter that does not only tell other rows' rules where a network is.
+    pub fn filters(&self) -> bool {
+        !self.filtering.is_empty()
+    }
+
+    /// Whether an object is only wanted if others want something, too, and they do not.
+    pub fn is_dormant(&self, key: &ObjectKey) -> bool {
+        matches!(key, ObjectKey::Firewall { .. }) && !self.filters()
+    }
+
     fn unlink(&mut self, key: &ObjectKey) {
+        if let Some(firewall) = firewall(&self.claims, key) {
+            for element in firewall.elements.keys() {
+                remove_from(&mut self.elements, element, key);
+            }
+            for setting in firewall.settings.keys() {
+                remove_from(&mut self.settings, &setting.path, key);
+            }
+            self.filtering.remove(key);
+        }
         let (netns, on) = self.relations(key);
         if let Some(netns) = netns {
             remove_from(&mut self.users, &netns, key);
@@ -293,6 +343,20 @@ impl Want {
     }
 
     fn link(&mut self, key: &ObjectKey) {
+        if let Some(firewall) = firewall(&self.claims, key) {
+            for element in firewall.elements.keys() {
+                self.elements.entry(element.clone()).or_default().insert(key.clone());
+            }
+            for setting in firewall.settings.keys() {
+                self.settings
+                    .entry(setting.path.clone())
+                    .or_default()
+                    .insert(key.clone());
+            }
+            if !firewall.is_passive() {
+                self.filtering.insert(key.clone());
+            }
+        }
         let (netns, on) = self.relations(key);
         if let Some(netns) = netns {
             self.users.entry(netns).or_default().insert(key.clone());
@@ -307,6 +371,13 @@ impl Want {
         let object = self.get(key).map(|wanted| &wanted.object);
         let netns = object.and_then(|object| object.netns().cloned());
         (netns, object.map(Object::depends_on).unwrap_or_default())
+    }
+}
+
+fn firewall<'a>(claims: &'a BTreeMap<ObjectKey, Vec<Wanted>>, key: &ObjectKey) -> Option<&'a Firewall> {
+    match claims.get(key)?.first().map(|wanted| &wanted.object) {
+        Some(Object::Firewall(firewall)) => Some(firewall),
+        _ => None,
     }
 }
 

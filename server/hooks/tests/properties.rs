@@ -9,6 +9,7 @@ use nonnet_hooks::limits::PROTOCOL;
 use nonnet_hooks::mirror::{Change, Link, Mirror, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
+use nonnet_hooks::object::firewall::{Firewall, Part, Protocol, Set};
 use nonnet_hooks::object::{
     Addresses, Bridge, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, OvsBridge, OvsOperation, OvsPort, Owner,
     Port, PortKind, Role, Route, RouteKind, Single, Spec, Tap, Vxlan, Wanted,
@@ -99,7 +100,7 @@ prop_compose! {
         (default, blackhole) in any::<(bool, bool)>(),
         rank in 0_u32..2,
         ipv6: bool,
-        isolated: bool,
+        (isolated, hairpin) in any::<(bool, bool)>(),
     ) -> Option<Wanted> {
         let gateway = gateway && !addresses.is_empty();
         // One destination per port: two ports of a namespace cannot both have the same route.
@@ -121,6 +122,7 @@ prop_compose! {
             rank,
             ipv6,
             isolated,
+            hairpin,
             ..Port::new(name(&format!("vi{at}")), name(&format!("eth{peer}")), netns(space))
         };
         (present > 0).then_some(Wanted { owner: owner("ports", at as u128), object: Object::Port(veth) })
@@ -189,7 +191,7 @@ prop_compose! {
         bridge in proptest::option::of(0_usize..3),
         mac in proptest::option::of(1_u8..4),
         addresses in proptest::collection::btree_set(2_u8..5, 0..3),
-        (up, isolated) in any::<(bool, bool)>(),
+        (up, isolated, hairpin) in any::<(bool, bool, bool)>(),
     ) -> Option<Wanted> {
         let parent = ["uplink", "br0", "vi0", "gone"][parent];
         let port_name = name(&format!("s{at}"));
@@ -204,9 +206,41 @@ prop_compose! {
             addresses: addresses.into_iter().map(|a| format!("10.8.{at}.{a}/24").parse().unwrap()).collect(),
             up,
             isolated,
+            hairpin,
             ..Port::new(port_name, ifname, netns)
         };
         (present > 0).then_some(Wanted { owner: owner("ports", 100 + at as u128), object: Object::Port(port) })
+    }
+}
+
+prop_compose! {
+    /// Elements that several owners may want, others of its own, and settings.
+    fn firewall(at: usize)(
+        present: bool,
+        links in proptest::collection::btree_set(0_usize..3, 0..3),
+        ports in proptest::collection::btree_map(0_u16..3, 1_u16..3, 0..3),
+        ipv4: bool,
+        ipv6: bool,
+        localnet in proptest::option::of(0_usize..3),
+    ) -> Option<Wanted> {
+        let mut firewall = Firewall::default();
+        for link in links {
+            let link = || Part::Link(name(&format!("br{link}")));
+            firewall.add(Set::Within, [link(), link()], []);
+        }
+        for (port, target) in ports {
+            let port = Part::Port(port + 10 * u16::try_from(at).unwrap());
+            let to = Part::Address(IpAddr::from([10, 0, 0, 1]));
+            firewall.add(Set::Any4, [Part::Protocol(Protocol::Tcp), port], [to, Part::Port(target)]);
+        }
+        for family in [ipv4.then_some(true), ipv6.then_some(false)].into_iter().flatten() {
+            firewall.forwarding(family);
+        }
+        if let Some(link) = localnet {
+            firewall.route_localnet(&name(&format!("br{link}")));
+        }
+        let present = present && !firewall.is_empty();
+        present.then_some(Wanted { owner: owner("filters", at as u128), object: Object::Firewall(firewall) })
     }
 }
 
@@ -217,8 +251,11 @@ fn state() -> impl Strategy<Value = Vec<Wanted>> {
     let singles = (single(0), single(1), single(2));
     let taken = (adopted(0), adopted(1));
     let switched = (ovs_bridge(0), ovs_bridge(1), ovs_bridge(2), ovs_port(0), ovs_port(1));
-    (bridges, networks, ports, singles, taken, switched).prop_map(|(b, n, p, s, t, o)| {
-        let all = [b.0, b.1, b.2, n.0, n.1, p.0, p.1, p.2, p.3, s.0, s.1, s.2, t.0, t.1];
+    let filters = (firewall(0), firewall(1), firewall(2));
+    (bridges, networks, ports, singles, taken, switched, filters).prop_map(|(b, n, p, s, t, o, f)| {
+        let all = [
+            b.0, b.1, b.2, n.0, n.1, p.0, p.1, p.2, p.3, s.0, s.1, s.2, t.0, t.1, f.0, f.1, f.2,
+        ];
         let mut inside = BTreeSet::new();
         // A commit refuses a second link of one name in one namespace.
         let is_alone = |wanted: &Wanted| match &wanted.object {
@@ -416,6 +453,17 @@ fn check_wanted(want: &Want, model: &Model) {
             row.port.name
         );
     }
+    let filter = mirror.host().unwrap().firewall().unwrap();
+    for (key, _, owner) in filter.elements() {
+        assert!(
+            want.wanting_element(key).next().is_some(),
+            "{key:?} of {owner} is left over"
+        );
+    }
+    for path in filter.borrowed.keys() {
+        assert!(want.wanting_setting(path).next().is_some(), "{path} is not given back");
+    }
+    assert!(!filter.present || want.filters(), "the packet filter is left over");
     for link in mirror.host().unwrap().links().filter(|l| want.mark().is_ours(l.group)) {
         let key = ObjectKey::Link(name(&link.name));
         assert!(want.get(&key).is_some(), "{key} is left over");
@@ -462,6 +510,16 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
             let wanted = want.addresses_on(&on.link);
             let have: BTreeSet<_> = host.addresses(link.index).map(|a| a.address).collect();
             assert_eq!(have, wanted);
+        }
+        Object::Firewall(_) if !want.filters() => assert!(host.firewall().unwrap().elements().next().is_none()),
+        Object::Firewall(wanted) => {
+            let filter = host.firewall().unwrap();
+            for (key, data) in &wanted.elements {
+                assert_eq!(filter.data(key), Some(data), "{key:?}");
+            }
+            for (setting, value) in &wanted.settings {
+                assert_eq!(filter.settings.get(&setting.path), Some(value), "{setting:?}");
+            }
         }
         Object::Port(port) if matches!(port.kind, PortKind::Adopted(_)) => {
             let link = host.link(&port.name).unwrap();
@@ -539,6 +597,7 @@ fn check_single(port: &Port, want: &Want, mirror: &Mirror) {
     let master = link.master.map(|index| host.link_at(index).unwrap().name.clone());
     assert_eq!(master.as_deref(), port.bridge.as_ref().map(LinkName::as_str));
     assert_eq!(link.isolated.unwrap_or(false), port.isolated && port.bridge.is_some());
+    assert_eq!(link.hairpin.unwrap_or(false), port.hairpin && port.bridge.is_some());
     let have: BTreeSet<_> = inside.addresses(link.index).map(|a| a.address).collect();
     assert_eq!(have, port.addresses.iter().copied().collect());
 }
@@ -577,6 +636,16 @@ proptest! {
     }
 
     #[test]
+    fn a_packet_filter_that_somebody_flushed_comes_back(objects in state()) {
+        let want = want(&objects);
+        let mut model = model();
+        converge(&want, &mut model);
+        model.flush_firewall();
+        converge(&want, &mut model);
+        check_wanted(&want, &model);
+    }
+
+    #[test]
     fn every_step_follows_what_it_needs(objects in state()) {
         let want = want(&objects);
         let plan = compare(&want, &mirror(&model())).plan;
@@ -595,7 +664,16 @@ proptest! {
         let (outcomes, _) = model.run(&plan, None, |_| false);
         for (step, outcome) in plan.steps.iter().zip(&outcomes).rev() {
             let Some(inverse) = step.operation.inverse() else { continue };
-            if *outcome == nonnet_hooks::plan::Outcome::Done && matches!(inverse, Operation::LinkDel { .. } | Operation::AddressDel { .. } | Operation::RouteDel(_) | Operation::Ovs(_)) {
+            let undone = matches!(
+                inverse,
+                Operation::LinkDel { .. }
+                    | Operation::AddressDel { .. }
+                    | Operation::RouteDel(_)
+                    | Operation::Ovs(_)
+                    | Operation::Elements(_)
+                    | Operation::Borrow(_)
+            );
+            if *outcome == nonnet_hooks::plan::Outcome::Done && undone {
                 model.apply(&inverse).unwrap();
             }
         }
@@ -605,6 +683,10 @@ proptest! {
             prop_assert_eq!(names(&before.links), names(&after.links));
             prop_assert_eq!(before.addresses, after.addresses);
             prop_assert_eq!(before.routes, after.routes);
+            let contents = |filter: &Option<nonnet_hooks::object::firewall::Installed>| {
+                filter.as_ref().map(|filter| (filter.elements().count(), filter.borrowed.len()))
+            };
+            prop_assert_eq!(contents(&before.firewall), contents(&after.firewall));
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Programs {
     pub token_file: PathBuf,
     /// The database of Open vSwitch, whenever it is there.
     pub ovs: Option<Address>,
+    /// The file for what settings of the namespace were before they were changed; it exists only while there is something to give back.
+    pub memory: Option<PathBuf>,
 }
 
 impl Default for Programs {
@@ -50,6 +52,7 @@ impl Default for Programs {
             netclient_deadline: Duration::from_mins(1),
             token_file: "/etc/nonnet/netmaker.env".into(),
             ovs: None,
+            memory: None,
         }
     }
 }
@@ -123,7 +126,16 @@ impl Kernel {
             })
         });
         let slow = slow.map_err(KernelError::Start)?;
-        let live = Live::new(mark, ipv6, wake.clone(), queue, sender, slow).map_err(KernelError::Start)?;
+        let live = Live::new(
+            mark,
+            ipv6,
+            programs.memory.as_deref(),
+            wake.clone(),
+            queue,
+            sender,
+            slow,
+        )
+        .map_err(KernelError::Start)?;
         thread::Builder::new()
             .name("kernel".into())
             .spawn(move || live.run())
@@ -142,6 +154,7 @@ impl Kernel {
             sys_admin: true,
             ipv6: true,
             links: words,
+            filter: ["nft", "nft:persist"].map(Into::into).to_vec(),
         };
         (
             Self {

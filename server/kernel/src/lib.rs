@@ -14,6 +14,7 @@ mod dhcp;
 mod events;
 mod fake;
 mod finder;
+mod firewall;
 mod hub;
 mod kernel;
 pub mod limits;

@@ -90,3 +90,14 @@ pub const DHCP_LIST_MAX: usize = 32;
 
 /// Bytes of a name that a DHCP server sends, and characters of its words.
 pub const DHCP_TEXT_BYTES_MAX: usize = 253;
+/// Bytes of one batch for the packet filter: 5,000 rules have about 350 kB, and 10,000 elements 2 MB.
+pub const FIREWALL_BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// Elements in one message: an attribute's length has 16 bits, and an element at most about 250 bytes.
+pub const ELEMENTS_PER_MESSAGE: usize = 200;
+
+/// Elements in one batch, unless one step alone has more.
+pub const ELEMENTS_PER_BATCH: usize = 10_000;
+
+/// Times that a dump is asked for again because something changed under way.
+pub const DUMP_ATTEMPTS_MAX: usize = 5;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::command::{Command, Wake};
 use crate::containers::Containers;
 use crate::dhcp::Clients;
 use crate::finder::{Finder, Found};
+use crate::firewall::Ruleset;
 use crate::mesh::{Meshes, Place};
 use crate::ovs::{End, OpenVswitch};
 use crate::runner::Runner;
@@ -72,13 +74,26 @@ impl Live {
     pub(crate) fn new(
         mark: Mark,
         ipv6: bool,
+        memory: Option<&Path>,
         wake: Wake,
         commands: Receiver<Command>,
         inputs: Sender<Input>,
         slow: Slow,
     ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let spaces = Spaces::new(ipv6)?;
+        let mut spaces = Spaces::new(ipv6)?;
+        let namespace = spaces.home().map_or(0, |home| home.netns.inode());
+        match Ruleset::open(mark, namespace, memory) {
+            Ok(firewall) => {
+                if !firewall.persists() {
+                    tracing::info!(
+                        "this kernel's packet filter has no tables that persist: others can change what is ours"
+                    );
+                }
+                spaces.firewall = Some(firewall);
+            }
+            Err(error) => tracing::warn!(%error, "this kernel has no packet filter (nf_tables)"),
+        }
         let finder = Finder::new(Instant::now());
         let dhcp = Clients::start(inputs.clone())?;
         let mut live = Self {
@@ -102,6 +117,10 @@ impl Live {
         }
         if let Some(hub) = live.spaces.hub() {
             live.epoll.add(hub, EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_HUB))?;
+        }
+        if let Some(firewall) = &live.spaces.firewall {
+            live.epoll
+                .add(&firewall.events, EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_HOST))?;
         }
         live.listen_for_names();
         Ok(live)
@@ -206,12 +225,12 @@ impl Live {
         let sysctls = std::mem::take(&mut runner.sysctls);
         let switch = std::mem::take(&mut runner.switch);
         let offloads = std::mem::take(&mut runner.offloads);
-        let clients = std::mem::take(&mut runner.clients);
+        let told = std::mem::take(&mut runner.told);
         Self::note_slow(plan, &mut outcomes);
         let concerned: Vec<NamespaceId> = concerned(plan).into_iter().collect();
         let drained = self.spaces.drain(&concerned);
         let mut observed = drained.observations;
-        observed.extend(clients);
+        observed.extend(told);
         observed.extend(sysctls.into_iter().map(|(namespace, path, value)| Observation {
             namespace,
             change: Change::Sysctl(path.into(), value.into()),

@@ -136,8 +136,10 @@ pub(crate) fn link_set(index: u32, set: &LinkChange, master: Option<u32>, ipv6: 
     if let Some(spec) = &set.spec {
         attributes.push(LinkAttribute::LinkInfo(spec::change(spec)));
     }
-    if let Some(isolated) = set.isolated {
-        let data = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(isolated)]);
+    let isolated = set.isolated.map(InfoBridgePort::Isolated);
+    let hairpin = set.hairpin.map(InfoBridgePort::HairpinMode);
+    if isolated.is_some() || hairpin.is_some() {
+        let data = InfoPortData::BridgePort(isolated.into_iter().chain(hairpin).collect());
         attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
             LinkInfo::PortData(data),
@@ -361,10 +363,13 @@ fn take_info(link: &mut Link, info: &LinkInfo) {
             link.stp = stp.or(link.stp);
         }
         LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
-            link.isolated = data.iter().find_map(|info| match info {
-                InfoBridgePort::Isolated(isolated) => Some(*isolated),
-                _ => None,
-            });
+            for info in data {
+                match info {
+                    InfoBridgePort::Isolated(isolated) => link.isolated = Some(*isolated),
+                    InfoBridgePort::HairpinMode(hairpin) => link.hairpin = Some(*hairpin),
+                    _ => {}
+                }
+            }
         }
         _ => {}
     }

@@ -11,7 +11,9 @@ use nonnet_hooks::mirror::NamespaceId;
 use nonnet_hooks::name::LinkName;
 use nonnet_hooks::object::{Bond, Geneve, Ipvlan, Macvlan, Spec, Tap, Vlan, Vxlan};
 use nonnet_hooks::plan::{LinkRef, NewLink};
+use nonnet_hooks::want::Mark;
 
+use crate::firewall::Ruleset;
 use crate::message::{self, Site};
 use crate::runner::link_in;
 use crate::tap;
@@ -37,6 +39,8 @@ pub struct Capabilities {
     pub ipv6: bool,
     /// The kinds of links that can be made, of those that nonnet makes; empty when that could not be tried.
     pub links: Vec<EcoString>,
+    /// What the packet filter can do: `nft` if there is one, `nft:persist` if its tables can be owned and outlive their owner.
+    pub filter: Vec<EcoString>,
 }
 
 /// Whether a socket may listen to the events of all namespaces, in one of its own.
@@ -52,16 +56,18 @@ impl Capabilities {
         let effective = effective();
         let has = |bit: u32| effective & (1 << bit) != 0;
         let (net_admin, sys_admin) = (has(CAP_NET_ADMIN), has(CAP_SYS_ADMIN));
-        let tried = if net_admin && sys_admin {
-            thread::spawn(try_links).join().unwrap_or_default()
+        let (tried, filter) = if net_admin && sys_admin {
+            let (links, filter) = (thread::spawn(try_links), thread::spawn(try_filter));
+            (links.join().unwrap_or_default(), filter.join().unwrap_or_default())
         } else {
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
         Self {
             net_admin,
             sys_admin,
             ipv6: fs::exists("/proc/sys/net/ipv6").unwrap_or(false),
             links: tried,
+            filter,
         }
     }
 
@@ -86,6 +92,7 @@ impl Capabilities {
     /// The capabilities as words to show: what is there.
     pub fn words(&self) -> Vec<EcoString> {
         let mut words: Vec<EcoString> = self.links.iter().map(|kind| eco_format!("link:{kind}")).collect();
+        words.extend(self.filter.iter().cloned());
         for (name, there) in [
             ("net_admin", self.net_admin),
             ("netns", self.sys_admin),
@@ -104,6 +111,18 @@ fn effective() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0)
+}
+
+fn try_filter() -> Vec<EcoString> {
+    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+        return Vec::new();
+    }
+    let Ok(filter) = Ruleset::open(Mark::of(b"probe"), 0, None) else {
+        return Vec::new();
+    };
+    let mut words: Vec<EcoString> = vec!["nft".into()];
+    words.extend(filter.persists().then(|| "nft:persist".into()));
+    words
 }
 
 /// Makes one link of each kind in a namespace of the calling thread, which takes them along when it ends.

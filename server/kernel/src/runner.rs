@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::RawFd;
 
-use nonnet_hooks::mirror::{NamespaceId, Observation};
+use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
 use nonnet_hooks::name::LinkName;
+use nonnet_hooks::object::firewall::{Borrow, ElementChange};
 use nonnet_hooks::object::{ObjectKey, OvsOperation, Spec, Tap};
 use nonnet_hooks::plan::{
     DhcpStart, LinkChange, LinkRef, NewLink, Operation, Outcome, Phase, PlacedRoute, Plan, Refusal,
@@ -17,6 +18,7 @@ use nonnet_hooks::want::Mark;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
 use crate::dhcp::Clients;
+use crate::firewall::Ruleset;
 use crate::limits::GROUP_DELETE_MIN;
 use crate::message::{self, Site};
 use crate::netns::Netns;
@@ -39,8 +41,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) offloads: Vec<(NamespaceId, u32, bool)>,
     /// Settings that were written, and what they say now.
     pub(crate) sysctls: Vec<(NamespaceId, String, String)>,
-    /// What became of DHCP clients.
-    pub(crate) clients: Vec<Observation>,
+    /// What else was seen, of DHCP clients and the packet filter.
+    pub(crate) told: Vec<Observation>,
 }
 
 impl<'a> Runner<'a> {
@@ -55,7 +57,7 @@ impl<'a> Runner<'a> {
             switch: Vec::new(),
             offloads: Vec::new(),
             sysctls: Vec::new(),
-            clients: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -119,6 +121,7 @@ impl<'a> Runner<'a> {
             })
             .collect();
         self.delete(&deletes);
+        self.change_elements(&operations);
         let mut requests: BTreeMap<NamespaceId, Vec<(usize, Request)>> = BTreeMap::new();
         for (at, operation) in &operations {
             if let (Operation::Ovs(operation), Some(step)) = (operation, plan.steps.get(*at)) {
@@ -202,7 +205,9 @@ impl<'a> Runner<'a> {
             | Operation::Offload { .. }
             | Operation::Container(_)
             | Operation::Mesh(_)
-            | Operation::Ovs(_) => return Ok(None),
+            | Operation::Ovs(_)
+            | Operation::Elements(_)
+            | Operation::Borrow(_) => return Ok(None),
         }))
     }
 
@@ -342,8 +347,58 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
+    /// Changes sets of the packet filter, all steps at once if that works.
+    fn change_elements(&mut self, operations: &[(usize, &Operation)]) {
+        let changes = operations.iter().filter_map(|(at, operation)| match operation {
+            Operation::Elements(change) => Some((*at, change)),
+            _ => None,
+        });
+        let changes: Vec<(usize, &ElementChange)> = changes.collect();
+        if changes.is_empty() {
+            return;
+        }
+        let answers = match &mut self.spaces.firewall {
+            Some(firewall) => firewall.change(&changes),
+            None => changes
+                .iter()
+                .map(|(at, _)| (*at, Err(refusal(libc::EPROTONOSUPPORT))))
+                .collect(),
+        };
+        let mut failed = false;
+        for (at, answer) in answers {
+            failed |= answer.is_err();
+            self.settle(at, answer.map_or_else(Outcome::Failed, |()| Outcome::Done));
+        }
+        // What was planned was not what is there.
+        let firewall = self.spaces.firewall.as_mut().filter(|_| failed);
+        if let Some(Ok(installed)) = firewall.map(Ruleset::read) {
+            self.told.push(Observation {
+                namespace: NamespaceId::Host,
+                change: Change::FirewallReplaced(installed),
+            });
+        }
+    }
+
+    fn borrow(&mut self, at: usize, borrow: &Borrow) {
+        let done = match &mut self.spaces.firewall {
+            Some(firewall) => firewall.borrow(borrow),
+            None => Err(io::Error::from_raw_os_error(libc::EPROTONOSUPPORT)),
+        };
+        let outcome = match done {
+            Ok(told) => {
+                self.told.extend(told);
+                Outcome::Done
+            }
+            Err(error) => Outcome::Failed(of_io(&error)),
+        };
+        self.settle(at, outcome);
+    }
+
     /// Does what is not done by a message.
     fn direct(&mut self, at: usize, operation: &Operation) {
+        if let Operation::Borrow(borrow) = operation {
+            return self.borrow(at, borrow);
+        }
         if let Operation::LinkAdd {
             link,
             group,
@@ -378,7 +433,7 @@ impl<'a> Runner<'a> {
                 return self.settle(at, outcome);
             }
             Operation::DhcpStop { port } => {
-                self.clients.extend(self.dhcp.remove(port));
+                self.told.extend(self.dhcp.remove(port));
                 return self.settle(at, Outcome::Done);
             }
             _ => return,
@@ -427,7 +482,7 @@ impl Runner<'_> {
             return Err(refusal(libc::ENOENT));
         };
         let started = self.dhcp.add(start, index, &space.netns, &home.netns);
-        self.clients.push(started.map_err(|error| of_io(&error))?);
+        self.told.push(started.map_err(|error| of_io(&error))?);
         Ok(())
     }
 }

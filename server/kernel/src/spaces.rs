@@ -10,9 +10,11 @@ use std::os::fd::BorrowedFd;
 use nonnet_hooks::limits::PROTOCOL;
 use nonnet_hooks::mirror::{Change, InstalledRoute, NamespaceId, Observation, Snapshot};
 use nonnet_hooks::object::NetnsRef;
+use nonnet_hooks::object::firewall::Installed;
 use rtnetlink::packet_route::AddressFamily;
 
 use crate::events;
+use crate::firewall::Ruleset;
 use crate::hub::Hub;
 use crate::limits::{EVENT_BUFFER_BYTES, EVENT_BUFFER_INSIDE_BYTES};
 use crate::message;
@@ -30,6 +32,8 @@ pub(crate) struct Space {
 /// The open namespaces, the server's own first among them.
 #[derive(Debug, Default)]
 pub(crate) struct Spaces {
+    /// The packet filter of the server's own namespace; none where the kernel has none.
+    pub(crate) firewall: Option<Ruleset>,
     open: HashMap<NamespaceId, Space>,
     /// Where each reference points.
     places: HashMap<NetnsRef, NamespaceId>,
@@ -66,6 +70,7 @@ impl Spaces {
             references: BTreeSet::new(),
         };
         Ok(Self {
+            firewall: None,
             open: HashMap::from([(NamespaceId::Host, space)]),
             places: HashMap::new(),
             hub,
@@ -190,6 +195,10 @@ impl Spaces {
                 _ => {}
             }
         }
+        if id == NamespaceId::Host {
+            let firewall = self.firewall.as_mut().map(Ruleset::read).transpose()?;
+            snapshot.firewall = Some(firewall.unwrap_or_else(Installed::unsupported));
+        }
         Ok(Observation {
             namespace: id,
             change: Change::Replaced(snapshot),
@@ -248,6 +257,14 @@ impl Spaces {
         }
         for id in std::mem::take(&mut drained.routes_lost) {
             drained.observations.extend(self.reread_routes(id));
+        }
+        let firewall = self.firewall.as_mut().filter(|_| ids.contains(&NamespaceId::Host));
+        match firewall.map(Ruleset::drain).transpose() {
+            Ok(changes) => drained.observations.extend(changes.unwrap_or_default()),
+            Err(error) => {
+                tracing::warn!(%error, "the packet filter cannot be read");
+                drained.overrun = true;
+            }
         }
         drained
     }

@@ -22,7 +22,7 @@ use crate::limits::{DATAGRAM_BYTES_MAX, REQUEST_BUFFER_BYTES, REQUESTS_PER_SEND}
 const ATTRIBUTE_MESSAGE: u16 = 1;
 
 /// Bytes of `struct nlmsghdr`.
-const HEADER_BYTES: usize = 16;
+pub(crate) const HEADER_BYTES: usize = 16;
 
 /// A message to send and the flags it needs besides `NLM_F_REQUEST`.
 pub(crate) type Request = (RouteNetlinkMessage, u16);
@@ -208,7 +208,7 @@ fn header_of(buffer: &NetlinkBuffer<&[u8]>) -> NetlinkHeader {
 }
 
 /// The error in an `NLMSG_ERROR` (`struct nlmsgerr`, then the request's header or all of it, then attributes).
-fn acknowledgement(flags: u16, payload: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn acknowledgement(flags: u16, payload: &[u8]) -> Result<(), Refusal> {
     let code = payload.first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
     if code == 0 {
         return Ok(());

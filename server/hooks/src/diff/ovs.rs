@@ -127,7 +127,8 @@ impl<'a> Planner<'a> {
             | ObjectKey::Routes(_)
             | ObjectKey::Dhcp(_)
             | ObjectKey::Container(_)
-            | ObjectKey::Mesh(_) => {}
+            | ObjectKey::Mesh(_)
+            | ObjectKey::Firewall { .. } => {}
         }
         Ok(())
     }

@@ -126,6 +126,7 @@ fn differing(set: &LinkChange, namespace: &Namespace, have: &Link) -> (LinkChang
     let spec = pick(set.spec.as_deref(), have.spec.as_ref());
     let spec = (spec.0.map(Box::new), spec.1.map(Box::new));
     let isolated = pick(set.isolated.as_ref(), have.isolated.as_ref());
+    let hairpin = pick(set.hairpin.as_ref(), have.hairpin.as_ref());
     // A kernel without IPv6 says nothing and makes nothing.
     let ipv6 = have.address_generation_off.as_ref();
     let address_generation_off = pick(set.address_generation_off.as_ref().filter(|_| ipv6.is_some()), ipv6);
@@ -158,6 +159,7 @@ fn differing(set: &LinkChange, namespace: &Namespace, have: &Link) -> (LinkChang
             stp: side(&stp),
             spec: if second { spec.1.clone() } else { spec.0.clone() },
             isolated: side(&isolated),
+            hairpin: side(&hairpin),
             up: side(&up),
         }
     };

@@ -273,20 +273,21 @@ impl<'a> Planner<'a> {
         let same = end.have.is_some_and(|(_, have)| {
             matches!(&set.master, Some(Some(bridge)) if bridge.index.is_some() && bridge.index == have.master)
         });
-        let is_isolated = same && end.have.is_some_and(|(_, have)| have.isolated == Some(true));
+        let have = end.have.filter(|_| same).map(|(_, have)| have);
+        let was = |of: fn(&Link) -> Option<bool>| have.and_then(of).unwrap_or(false);
+        let (isolated, hairpin) = (was(|have| have.isolated), was(|have| have.hairpin));
         let steps = self.configure(of, &end, &set);
-        if is_on_bridge && is_isolated != port.isolated {
+        if is_on_bridge && (isolated, hairpin) != (port.isolated, port.hairpin) {
             // The kernel asks the bridge that a link was a port of before the message: this one comes after.
+            let change = |isolated_is: bool, hairpin_is: bool| LinkChange {
+                isolated: Some(isolated_is).filter(|_| isolated != port.isolated),
+                hairpin: Some(hairpin_is).filter(|_| hairpin != port.hairpin),
+                ..LinkChange::default()
+            };
             let operation = Operation::LinkSet {
                 link: end.link.clone(),
-                set: LinkChange {
-                    isolated: Some(port.isolated),
-                    ..LinkChange::default()
-                },
-                was: LinkChange {
-                    isolated: Some(is_isolated),
-                    ..LinkChange::default()
-                },
+                set: change(port.isolated, port.hairpin),
+                was: change(isolated, hairpin),
             };
             let needs: Vec<usize> = end.needs.iter().chain(&steps).copied().collect();
             self.step(of, Phase::Raise, &needs, operation);

@@ -10,6 +10,7 @@ use crate::name::{LinkName, Mac};
 
 /// A port: a link with an end at `ifname` in `netns`, and what is on that end. A pair has its other end, `name`, in the server's own namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own of a link")]
 pub struct Port {
     /// Its name, unique on the host: that of the end on the host where there is one.
     pub name: LinkName,
@@ -42,6 +43,8 @@ pub struct Port {
     pub up: bool,
     /// Whether its bridge keeps it from the other ports that are isolated.
     pub isolated: bool,
+    /// Whether its bridge sends back to it what came from it: what a container sends to a port of the host that is published for it.
+    pub hairpin: bool,
     /// Settings below `/proc/sys/net` of the namespace, path to value (`ipv4/conf/eth0/rp_filter` to `0`).
     pub sysctls: BTreeMap<EcoString, EcoString>,
 }
@@ -108,6 +111,7 @@ impl Port {
             ipv6: false,
             up: true,
             isolated: false,
+            hairpin: false,
             sysctls: BTreeMap::new(),
         }
     }

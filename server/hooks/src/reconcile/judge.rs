@@ -229,7 +229,9 @@ impl Reconciler {
                 Cause::Drift => EventKind::Healed,
                 Cause::Collect => EventKind::Collected,
             };
-            self.event(now_ms, kind, key, item, EcoString::new());
+            if !self.want.is_dormant(key) {
+                self.event(now_ms, kind, key, item, EcoString::new());
+            }
             // Who waited for it need not see any event: at a start it was there before it was known to be as wanted.
             let waits = |key: &&ObjectKey| self.items.get(*key).is_some_and(|item| item.state != State::Converged);
             self.dirty.extend(self.want.dependents(key).filter(waits).cloned());
@@ -266,7 +268,7 @@ impl Reconciler {
         let read = |step: &&Step| {
             matches!(
                 step.operation,
-                Operation::Sysctl { was: None, .. } | Operation::Offload { was: None, .. }
+                Operation::Sysctl { was: None, .. } | Operation::Offload { was: None, .. } | Operation::Borrow(_)
             )
         };
         if item.cause == Cause::Start && !steps.iter().all(read) {

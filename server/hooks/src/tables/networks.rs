@@ -13,6 +13,7 @@ use crate::fault::Fault;
 use crate::ipam::{Method, Pool};
 use crate::object::{Addresses, Object};
 use crate::reconcile::Desired;
+use crate::tables::firewall::{self, Policy};
 use crate::tables::{View, bridges, number, reference, text, text_map, texts};
 
 super::columns!(
@@ -20,8 +21,9 @@ super::columns!(
     external_ids, status, error, statistics,
 );
 
-pub(crate) const READ_BY_REFERRERS: &[&str] =
-    &["bridge", "parent", "subnets", "ipam", "mtu", "routes", "vni", "other_config"];
+pub(crate) const READ_BY_REFERRERS: &[&str] = &[
+    "bridge", "parent", "subnets", "ipam", "mtu", "routes", "vni", "isolation", "internal", "other_config",
+];
 pub(crate) const READ_BY_TARGETS: &[&str] = &["bridge", "subnets"];
 
 /// Octets that an MTU must have for IPv6 (RFC 8200 5).
@@ -47,6 +49,7 @@ pub(crate) struct Network {
     /// Options for all ports on it.
     pub options: BTreeMap<EcoString, EcoString>,
     pub mtu: Option<u32>,
+    pub policy: Policy,
 }
 
 /// A subnet of a network.
@@ -94,13 +97,15 @@ fn desired(view: &View<'_>, row: &Row) -> Result<Desired, Fault> {
         .and_then(|uuid| view.rows.row(view.tables.bridges.this, uuid))
         .map(|row| bridges::link_name(&view.tables.bridges, row))
         .transpose()?;
+    let firewall = bridge.as_ref().map(|bridge| firewall::of_network(&network, bridge));
+    let firewall = firewall.filter(|firewall| !firewall.is_empty()).map(Object::Firewall);
     let addresses = bridge.filter(|_| !gateways.is_empty()).map(|link| {
         Object::Addresses(Addresses {
             link,
             addresses: gateways,
         })
     });
-    Ok(Desired::Objects(addresses.into_iter().collect()))
+    Ok(Desired::Objects(addresses.into_iter().chain(firewall).collect()))
 }
 
 /// True where a network has a subnet of IPv6.
@@ -151,6 +156,7 @@ pub(crate) fn network(columns: &Columns, row: &Row) -> Result<Network, Fault> {
         dhcp: text(row, columns.ipam) == "dhcp",
         options: text_map(row, columns.other_config),
         mtu,
+        policy: firewall::policy(columns, row)?,
     })
 }
 

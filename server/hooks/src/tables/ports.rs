@@ -18,8 +18,9 @@ use crate::link::check_name;
 use crate::name::{LinkName, Mac};
 use crate::object::{self, NetnsRef, Object, Role, Route, RouteKind};
 use crate::options::{self, Options};
-use crate::sysctl;
 use crate::reconcile::Desired;
+use crate::sysctl;
+use crate::tables::firewall::{self, Isolation, PortFacts};
 use crate::tables::lxc::Attachment;
 use crate::tables::networks::{self, IPV6_MTU_MIN, Network};
 use crate::tables::{
@@ -141,19 +142,20 @@ pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
     if let Some(reason) = waits_for(view, row) {
         return Desired::Waiting(reason);
     }
-    match port(view.tables, view.rows, row) {
-        Ok(port) => {
-            let lease = references(row, view.tables.ports.leases)
-                .filter_map(|uuid| view.rows.row(view.tables.leases.this, uuid))
-                .find_map(|lease| leases::dhcp_lease(&view.tables.leases, lease));
-            let client = port.dhcp.then(|| Object::Dhcp(client(view, row, &port, lease.clone())));
-            let (members, bond) = (port.members.clone(), port.name.clone());
-            let members = members
-                .into_iter()
-                .map(|name| Object::Port(object::Port::taken(name, bond.clone(), Role::Member)));
-            let objects = objects(view, row, port, lease.as_ref());
-            Desired::Objects(objects.into_iter().chain(client).chain(members).collect())
-        }
+    let ready = port(view.tables, view.rows, row).and_then(|port| {
+        let lease = references(row, view.tables.ports.leases)
+            .filter_map(|uuid| view.rows.row(view.tables.leases.this, uuid))
+            .find_map(|lease| leases::dhcp_lease(&view.tables.leases, lease));
+        let client = port.dhcp.then(|| Object::Dhcp(client(view, row, &port, lease.clone())));
+        let (members, bond) = (port.members.clone(), port.name.clone());
+        let members = members
+            .into_iter()
+            .map(|name| Object::Port(object::Port::taken(name, bond.clone(), Role::Member)));
+        let objects = objects(view, row, port, lease.as_ref())?;
+        Ok(objects.into_iter().chain(client).chain(members).collect())
+    });
+    match ready {
+        Ok(objects) => Desired::Objects(objects),
         Err(fault) => Desired::Invalid(fault.to_string().into()),
     }
 }
@@ -256,6 +258,7 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         .into_iter()
         .flat_map(|row| references(row, tables.networks.routes));
     let routes = own.chain(shared).filter_map(|uuid| rows.row(tables.routes.this, uuid));
+    let kept_apart = network.as_ref().is_some_and(|network| network.policy.isolation == Isolation::Port);
     let port = Port {
         name,
         members: members(columns, row).map_err(|why| blame.fault("members", why))?,
@@ -263,7 +266,7 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         ifname,
         netns,
         up: row.get(columns.enabled).as_bool().unwrap_or(true),
-        isolated: row.get(columns.isolated).as_bool().unwrap_or(false),
+        isolated: row.get(columns.isolated).as_bool().unwrap_or(false) || kept_apart,
         routes: routes
             .map(|row| routes::route(&tables.routes, row))
             .collect::<Result<_, _>>()?,
@@ -473,13 +476,26 @@ fn named_netns(text: &str) -> Result<NetnsRef, String> {
 }
 
 /// The objects that a port is.
-fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Vec<Object> {
-    let bridge = switched::ovs_bridge(view.tables, view.rows, port.bridge);
+///
+/// # Errors
+/// The first forward that is wrong.
+fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Result<Vec<Object>, Fault> {
+    let switch = switched::ovs_bridge(view.tables, view.rows, port.bridge);
     let port = object(view, row, port, lease);
-    match bridge {
+    let facts = PortFacts {
+        link: &port.name,
+        bridge: port.bridge.as_ref(),
+        mac: port.mac,
+        addresses: &port.addresses,
+    };
+    let firewall = firewall::of_port(view, row, &facts)?;
+    let firewall = Some(firewall).filter(|firewall| !firewall.is_empty());
+    let mut objects = match switch {
         Some(bridge) => switched::port(view.tables, row, bridge, port),
         None => vec![Object::Port(port)],
-    }
+    };
+    objects.extend(firewall.map(Object::Firewall));
+    Ok(objects)
 }
 
 /// The DHCP client of a port.
@@ -539,6 +555,7 @@ fn object(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> obje
         datapath: None,
         up: port.up,
         isolated: port.isolated,
+        hairpin: port.bridge.is_some() && !row.get(view.tables.ports.forwards).is_empty(),
         mtu: port.mtu.or(lease.and_then(|lease| lease.mtu)),
         bridge: bridge.and_then(|row| bridges::link_name(&view.tables.bridges, row).ok()),
         ipv6: port.options.accept_ra || addresses.iter().any(|address| address.addr().is_ipv6()),

@@ -49,7 +49,7 @@ fn network_of_ports_on_a_bridge_is_compiled() {
         ("br0", Some(1400), false, false)
     );
     assert!(bridge.mac.is_some());
-    let [Object::Addresses(addresses)] = &objects(&desired, "networks")[..] else {
+    let [Object::Addresses(addresses), Object::Firewall(_)] = &objects(&desired, "networks")[..] else {
         panic!("{desired:?}")
     };
     assert_eq!(

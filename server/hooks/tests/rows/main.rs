@@ -8,6 +8,7 @@ mod checkpoints;
 mod compiled;
 mod containers;
 mod dhcp;
+mod firewall;
 mod fixture;
 mod host;
 mod routes;
