@@ -11,6 +11,7 @@ use nonnet_engine::{CommitHook, Entropy, Transaction};
 use nonnet_hooks::commit::NonnetHook;
 use nonnet_hooks::compile::Compiler;
 use nonnet_hooks::reconcile::{Heal, Input, Options, Reconciler};
+use nonnet_hooks::statistics::interval_seconds;
 use nonnet_hooks::status::capabilities_column;
 use nonnet_hooks::tables::{Tables, host};
 use nonnet_hooks::want::Mark;
@@ -22,8 +23,10 @@ use tracing::{info, warn};
 use crate::arguments::{Arguments, HealArgument, KernelArgument};
 use crate::checkpoints::CheckpointKeeper;
 use crate::clock::Clock;
+use crate::names::Names;
 use crate::network::NetworkLink;
 use crate::reconcile::Reconciling;
+use crate::statistics::Interval;
 
 /// The database whose rows are a host's networks.
 pub(crate) const DATABASE: &str = "OpNonNet";
@@ -96,7 +99,8 @@ pub(crate) fn start(
         ovs: Some(arguments.ovs_remote.clone()),
         memory,
     };
-    let (kernel, inputs) = Kernel::live_with(mark, programs)?;
+    let (mut kernel, inputs) = Kernel::live_with(mark, programs)?;
+    let names = Names::start(kernel.take_listening()).context("the resolver")?;
     let words = kernel.capabilities().words();
     started.commands.extend(write(server, clock, |transaction| {
         show_capabilities(&tables, transaction, words);
@@ -127,6 +131,7 @@ pub(crate) fn start(
         cfg: server.sequence(DATABASE).unwrap_or(newest),
         changes: compiler.compile_all(database),
     };
+    let interval = Interval::start(interval_seconds(compiler.tables(), database), other_end.reports.clone())?;
     let reconciler = Reconciler::new(options);
     Reconciling {
         kernel,
@@ -138,6 +143,8 @@ pub(crate) fn start(
         compiler,
         reconciler,
         clock,
+        names,
+        interval,
         start,
     }
     .start()?;

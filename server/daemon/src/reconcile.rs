@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use nonnet_hooks::compile::Compiler;
 use nonnet_hooks::reconcile::{Input, Reconciler};
+use nonnet_hooks::statistics::interval_seconds;
 use nonnet_kernel::{Command, Inputs, Kernel};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
+use crate::names::Names;
 use crate::network::{Changes, Pending};
 use crate::plan::{PendingPlan, PlanRequest};
 use crate::report::Reports;
+use crate::statistics::Interval;
 
 /// The kernel's side of the network link.
 pub(crate) struct Reconciling {
@@ -26,6 +29,8 @@ pub(crate) struct Reconciling {
     pub(crate) compiler: Compiler,
     pub(crate) reconciler: Reconciler,
     pub(crate) clock: Clock,
+    pub(crate) names: Names,
+    pub(crate) interval: Interval,
     /// Every row at the start.
     pub(crate) start: Input,
 }
@@ -44,6 +49,7 @@ impl Reconciling {
     async fn run(mut self) {
         let mut unsent = Reports::default();
         let reports = self.reports.clone();
+        self.names.publish(self.compiler.directory());
         let start = std::mem::replace(&mut self.start, Input::Tick);
         self.handle(start, &mut unsent);
         loop {
@@ -70,6 +76,7 @@ impl Reconciling {
                     Some(input) => input,
                     None => return,
                 },
+                () = self.names.serve() => continue,
                 () = tokio::time::sleep(until_due) => Input::Tick,
                 // The database is not served any more.
                 () = reports.closed() => return,
@@ -87,6 +94,9 @@ impl Reconciling {
     /// What rows want that have changed.
     fn wanted(&mut self, pending: &Pending) -> Input {
         let changes = self.compiler.compile(&pending.rows, &pending.changes);
+        self.names.publish(self.compiler.directory());
+        self.interval
+            .set(interval_seconds(self.compiler.tables(), &pending.rows));
         Input::Wanted {
             cfg: pending.sequence,
             changes,

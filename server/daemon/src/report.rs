@@ -8,6 +8,7 @@ use nonnet_hooks::limits::EVENTS_MAX;
 use nonnet_hooks::object::Owner;
 use nonnet_hooks::reconcile::Output;
 use nonnet_hooks::report::{Event, Report};
+use nonnet_hooks::statistics::{self, Counters};
 use nonnet_hooks::status::{progress_columns, report_columns};
 use nonnet_hooks::tables::Tables;
 use nonnet_hooks::tables::events::EventLog;
@@ -24,6 +25,8 @@ pub(crate) struct Reports {
     plans: Vec<(u64, Value)>,
     /// What DHCP servers gave ports, or nothing any more.
     leases: BTreeMap<Owner, Option<Lease>>,
+    /// What links have counted, by index.
+    counters: BTreeMap<u32, Counters>,
 }
 
 impl Reports {
@@ -57,6 +60,14 @@ impl Reports {
         std::mem::take(&mut self.plans)
     }
 
+    /// What links have counted.
+    pub(crate) fn of_counters(counters: BTreeMap<u32, Counters>) -> Self {
+        Self {
+            counters,
+            ..Self::default()
+        }
+    }
+
     /// True where there is nothing to tell.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -64,6 +75,7 @@ impl Reports {
             && self.events.is_empty()
             && self.plans.is_empty()
             && self.leases.is_empty()
+            && self.counters.is_empty()
     }
 
     /// What became of rows.
@@ -93,6 +105,11 @@ impl Reports {
         }
         for report in self.rows.values() {
             for write in report_columns(tables, transaction, report, time_ms) {
+                write.apply(transaction);
+            }
+        }
+        if !self.counters.is_empty() {
+            for write in statistics::columns(tables, transaction, &self.counters) {
                 write.apply(transaction);
             }
         }

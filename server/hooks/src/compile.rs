@@ -3,12 +3,14 @@
 //! A commit concerns the rows it changed, the rows that refer to them and read what changed, and so on; also the rows that those refer to where
 //! the reference is read from the other side (a bridge with IPv6 networks on it). The cost is that of the rows concerned.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nonnet_engine::{ChangeSet, Database, RowChange};
-use nonnet_schema::{TableIndex, TableSchema};
+use nonnet_schema::{TableIndex, TableSchema, Uuid};
 
+use crate::directory::Directory;
+use crate::naming;
 use crate::object::Owner;
 use crate::reconcile::Desired;
 use crate::referrers::{Referrers, RowKey};
@@ -22,6 +24,7 @@ const UNREAD: &str = "external_ids";
 pub struct Compiler {
     tables: Tables,
     referrers: Referrers,
+    directory: Directory,
 }
 
 impl Compiler {
@@ -30,10 +33,17 @@ impl Compiler {
     /// # Errors
     /// When its schema is not that of `OpNonNet`.
     pub fn new(database: &Database) -> Result<Self, SchemaMismatch> {
-        Ok(Self {
+        let mut compiler = Self {
             tables: Tables::find(database.schema())?,
             referrers: Referrers::new(database),
-        })
+            directory: Directory::default(),
+        };
+        let mut all = BTreeSet::new();
+        for table in [compiler.tables.ports.this, compiler.tables.networks.this] {
+            all.extend(database.table(table).rows().map(|row| (table, row.uuid())));
+        }
+        compiler.note_names(database, &mut all);
+        Ok(compiler)
     }
 
     /// Where the tables and columns are.
@@ -80,10 +90,52 @@ impl Compiler {
                 }
             }
         }
+        self.note_names(database, &mut dirty);
         dirty
             .into_iter()
             .filter_map(|key| self.desired(database, key))
             .collect()
+    }
+
+    /// The names of ports as they are now.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Takes the names of rows that changed. A network whose ports begin or end to have names is another one itself.
+    fn note_names(&mut self, database: &Database, dirty: &mut BTreeSet<RowKey>) {
+        let (ports, networks) = (self.tables.ports.this, self.tables.networks.this);
+        let of = |table: TableIndex, dirty: &BTreeSet<RowKey>| -> Vec<Uuid> {
+            let rows = dirty.iter().filter(|(of, _)| *of == table);
+            rows.map(|(_, uuid)| *uuid).collect()
+        };
+        let mut had = BTreeMap::new();
+        for uuid in of(ports, dirty) {
+            let row = database.table(ports).row(uuid);
+            let entry = row.and_then(|row| naming::entry(&self.tables, database, row));
+            let before = self.directory.network_of(uuid.as_u128());
+            for network in before.into_iter().chain(entry.as_ref().map(|entry| entry.network)) {
+                had.entry(network).or_insert_with(|| self.directory.has_names(network));
+            }
+            self.directory.set_entry(uuid.as_u128(), entry);
+        }
+        let changed = had
+            .into_iter()
+            .filter(|(network, had)| self.directory.has_names(*network) != *had);
+        dirty.extend(changed.map(|(network, _)| (networks, Uuid::from_u128(network))));
+        for uuid in of(networks, dirty) {
+            let view = View {
+                tables: &self.tables,
+                rows: database,
+                referrers: &self.referrers,
+                directory: &self.directory,
+            };
+            let zone = database
+                .table(networks)
+                .row(uuid)
+                .and_then(|row| naming::zone(&view, row));
+            self.directory.set_zone(uuid.as_u128(), zone);
+        }
     }
 
     /// What one row wants; `Gone` for a row that is no more or speaks through another; none for tables without effect.
@@ -92,6 +144,7 @@ impl Compiler {
             tables: &self.tables,
             rows: database,
             referrers: &self.referrers,
+            directory: &self.directory,
         };
         let row = database.table(table).row(uuid);
         let desired = self.tables.wanted(&view, table, row.map(Arc::as_ref))?;

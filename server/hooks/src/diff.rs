@@ -7,11 +7,13 @@ mod adopted;
 mod container;
 mod dhcp;
 mod firewall;
+mod names;
 mod ovs;
 mod part;
 mod port;
 mod routes;
 mod single;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -111,10 +113,7 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
                 .addresses(link.index)
                 .any(|a| a.protocol == PROTOCOL && !wanted.contains(&a.address))
             {
-                let owner = Owner {
-                    table: EcoString::new(),
-                    uuid: 0,
-                };
+                let owner = Owner::first();
                 keys.insert(ObjectKey::Addresses { link: name, owner });
             }
         }
@@ -141,6 +140,9 @@ fn rank(want: &Want, key: &ObjectKey, left: usize) -> usize {
             ObjectKey::Addresses { .. }
             | ObjectKey::Routes(_)
             | ObjectKey::Dhcp(_)
+            | ObjectKey::Traffic(_)
+            | ObjectKey::NameServer { .. }
+            | ObjectKey::ResolvConf { .. }
             | ObjectKey::Container(_)
             | ObjectKey::Mesh(_)
             | ObjectKey::Firewall { .. },
@@ -231,6 +233,12 @@ impl<'a> Planner<'a> {
                     Object::Routes(routes) => self.routes_of(step, routes),
                     Object::Dhcp(dhcp) => self.dhcp(step, owner, dhcp),
                     Object::Firewall(firewall) => self.firewall(step, firewall, host),
+                    Object::NameServer(server) => {
+                        self.name_server(step, server);
+                        Ok(())
+                    }
+                    Object::ResolvConf(wish) => self.resolv_conf(step, wish),
+                    Object::Traffic(traffic) => self.traffic(step, traffic, host),
                 }
             }
         };
@@ -254,13 +262,22 @@ impl<'a> Planner<'a> {
 
     /// Deletes what carries our mark under a key that nobody wants.
     fn collect(&mut self, key: &ObjectKey, host: &'a Namespace) -> Result<(), Verdict> {
+        let of = For { key, owner: None };
         match key {
             ObjectKey::Routes(netns) => {
-                self.collect_routes(For { key, owner: None }, netns);
+                self.collect_routes(of, netns);
                 return Ok(());
             }
             ObjectKey::Dhcp(port) => {
-                self.stop_dhcp(For { key, owner: None }, port);
+                self.stop_dhcp(of, port);
+                return Ok(());
+            }
+            ObjectKey::NameServer { .. } => {
+                self.listen(of);
+                return Ok(());
+            }
+            ObjectKey::ResolvConf { netns, .. } => {
+                self.give_back_file(of, netns);
                 return Ok(());
             }
             ObjectKey::Firewall { .. } => {
@@ -277,6 +294,7 @@ impl<'a> Planner<'a> {
             return self.collect_container(key);
         };
         match key {
+            ObjectKey::Traffic(name) => self.plain_traffic(of, name, link, host),
             ObjectKey::Link(name) => {
                 if !self.want.mark().owns(link) {
                     return Ok(());
@@ -300,11 +318,13 @@ impl<'a> Planner<'a> {
                         have: Some((host, link)),
                         needs: vec![],
                     };
-                    self.withdraw_addresses(For { key, owner: None }, &end, &wanted);
+                    self.withdraw_addresses(of, &end, &wanted);
                 }
             }
             ObjectKey::Routes(_)
             | ObjectKey::Dhcp(_)
+            | ObjectKey::NameServer { .. }
+            | ObjectKey::ResolvConf { .. }
             | ObjectKey::Container(_)
             | ObjectKey::Mesh(_)
             | ObjectKey::OvsPort(_)

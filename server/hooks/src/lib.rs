@@ -3,7 +3,9 @@
 //! - [`checkpoint`]: when a checkpoint is closed, and what a rollback writes.
 //! - [`commit`]: the rules of `OpNonNet` inside a transaction; [`ipam`] chooses addresses there.
 //! - [`tables`]: one file per table, its columns and what its rows want; [`compile`] asks those that a commit concerns.
-//! - [`status`]: what becomes of rows, as columns.
+//! - [`directory`]: the names of ports, for a resolver.
+//! - [`resolv_conf`]: the text of that file.
+//! - [`status`]: what becomes of rows, as columns; [`statistics`]: what went through them.
 //! - [`object`]: what rows want, as plain values.
 //! - [`mirror`]: what the kernel has.
 //! - [`diff`]: the comparison; it gives a [`plan::Plan`].
@@ -17,6 +19,8 @@ pub mod commit;
 pub mod compile;
 pub mod dhcp;
 pub mod diff;
+pub mod directory;
+mod dns;
 pub mod fault;
 pub mod ipam;
 pub mod limits;
@@ -24,12 +28,15 @@ pub mod link;
 pub mod mirror;
 pub mod model;
 pub mod name;
+mod naming;
 pub mod object;
 pub mod options;
 pub mod plan;
 pub mod reconcile;
 pub mod referrers;
 pub mod report;
+pub mod resolv_conf;
+pub mod statistics;
 pub mod status;
 pub mod sysctl;
 pub mod tables;

@@ -65,3 +65,24 @@ pub const DHCP_ANSWER_MS: u64 = 10_000;
 
 /// Milliseconds between requests for more time at least (RFC 2131 4.4.5 says 60,000; leases of containers may be short).
 pub const DHCP_RENEW_MS_MIN: u64 = 5_000;
+
+/// Nameservers in a network's `dns` at most: each is asked in turn.
+pub const DNS_SERVERS_MAX: usize = 8;
+
+/// Search domains in a network's `dns` at most, as older C libraries have it (resolv.conf(5)).
+pub const DNS_SEARCH_MAX: usize = 6;
+
+/// Other networks whose names a network may see: each costs a look per question.
+pub const DNS_NETWORKS_MAX: usize = 32;
+
+/// Addresses of one family in one answer about a name at most.
+pub const ADDRESSES_PER_ANSWER_MAX: usize = 64;
+
+/// Names in one answer about an address at most.
+pub const NAMES_PER_ANSWER_MAX: usize = 64;
+
+/// Names of one port at most.
+pub const NAMES_PER_PORT_MAX: usize = 64;
+
+/// Copies of copies of a port's traffic at most: each packet costs as many more.
+pub const MIRRORS_MAX: usize = 4;

@@ -8,6 +8,7 @@ mod ovs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::net::IpAddr;
 
 use ecow::{EcoString, eco_format};
 use ipnet::IpNet;
@@ -17,7 +18,7 @@ pub use self::ovs::{Ovs, OvsBridgeRow, OvsChange, OvsPortRow, OvsProgress};
 use crate::dhcp::{Progress, Request};
 use crate::name::{LinkName, Mac};
 use crate::object::firewall::{Element, ElementKey, Installed};
-use crate::object::{ObjectKey, Owner, Route, Spec};
+use crate::object::{Hook, NetnsRef, ObjectKey, Owner, Route, Shape, Spec};
 use crate::plan::DhcpStart;
 
 /// A network namespace that the kernel side has open.
@@ -128,6 +129,19 @@ pub struct Snapshot {
     pub routes: Vec<InstalledRoute>,
     /// The packet filter; only that of the server's own namespace is read.
     pub firewall: Option<Installed>,
+    /// The root queue of every link that has one besides the kernel's default.
+    pub queues: Vec<(u32, Queue)>,
+    /// Copies of ours: of which link, where, and to which link.
+    pub mirrors: Vec<(u32, Hook, u32)>,
+}
+
+/// The root queue of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// One of ours.
+    Shape(Shape),
+    /// Somebody else's, of this kind.
+    Other(EcoString),
 }
 
 /// One change in a namespace.
@@ -155,6 +169,10 @@ pub enum Change {
     RouteGone(InstalledRoute),
     /// The DHCP client of a port got on, or has ended.
     Dhcp(LinkName, Option<DhcpClient>),
+    /// The root queue of the link of this index is another; `None` is the kernel's default.
+    Queue(u32, Option<Queue>),
+    /// The copy of ours of what the link of this index sees at a hook goes to another link, or nowhere.
+    Mirror(u32, Hook, Option<u32>),
     /// A setting below `/proc/sys/net` was read.
     Sysctl(EcoString, EcoString),
     /// Containers are new, changed or gone.
@@ -173,6 +191,12 @@ pub enum Change {
     Setting(EcoString, Option<EcoString>),
     /// The settings that were changed, with their values from before.
     Borrowed(BTreeMap<EcoString, EcoString>),
+    /// The host's nameservers were read.
+    Nameservers(Vec<IpAddr>),
+    /// The `resolv.conf` of a namespace was read: its text if it is ours, else an empty one.
+    ResolvConf(NetnsRef, EcoString),
+    /// Names are answered on an address, or no longer.
+    Listening(IpAddr, bool),
 }
 
 /// A change and the namespace in which it happened.
@@ -203,6 +227,8 @@ pub struct Touched {
     pub settings: BTreeSet<EcoString>,
     /// The packet filter changed in a way that concerns everyone.
     pub firewall: bool,
+    /// Namespaces whose `resolv.conf` changed.
+    pub files: BTreeSet<NetnsRef>,
 }
 
 /// One namespace's state.
@@ -215,6 +241,8 @@ pub struct Namespace {
     sysctls: BTreeMap<EcoString, EcoString>,
     offloads: BTreeMap<u32, bool>,
     firewall: Option<Installed>,
+    queues: BTreeMap<u32, Queue>,
+    mirrors: BTreeMap<(u32, Hook), u32>,
 }
 
 /// The state of every observed namespace.
@@ -224,6 +252,9 @@ pub struct Mirror {
     containers: Containers,
     ovs: Ovs,
     dhcp: BTreeMap<LinkName, DhcpClient>,
+    nameservers: Vec<IpAddr>,
+    resolv_confs: BTreeMap<NetnsRef, EcoString>,
+    listening: BTreeSet<IpAddr>,
 }
 
 impl fmt::Display for NamespaceId {
@@ -271,6 +302,16 @@ impl Namespace {
         self.routes.values().flatten()
     }
 
+    /// The root queue of the link of this index, where it is not the kernel's default.
+    pub fn queue(&self, index: u32) -> Option<&Queue> {
+        self.queues.get(&index)
+    }
+
+    /// The link to which a copy of ours goes of what the link of this index sees at a hook.
+    pub fn mirror(&self, index: u32, hook: Hook) -> Option<u32> {
+        self.mirrors.get(&(index, hook)).copied()
+    }
+
     /// The last read value of a setting below `/proc/sys/net`.
     pub fn sysctl(&self, path: &str) -> Option<&EcoString> {
         self.sysctls.get(path)
@@ -316,6 +357,8 @@ impl Namespace {
         self.addresses.remove(&index);
         self.routes.remove(&Some(index));
         self.offloads.remove(&index);
+        self.queues.remove(&index);
+        self.mirrors.retain(|(of, _), to| *of != index && *to != index);
         let Some(link) = self.links.remove(&index) else { return };
         if self.names.get(&link.name) == Some(&index) {
             self.names.remove(&link.name);
@@ -405,6 +448,25 @@ impl Namespace {
         if let Some(firewall) = snapshot.firewall {
             self.replace_firewall(firewall, touched);
         }
+        let (queues, mirrors) = (&mut self.queues, &mut self.mirrors);
+        let mut indexes: BTreeSet<u32> = queues
+            .keys()
+            .copied()
+            .chain(mirrors.keys().map(|(of, _)| *of))
+            .collect();
+        let before = (std::mem::take(queues), std::mem::take(mirrors));
+        queues.extend(snapshot.queues);
+        mirrors.extend(snapshot.mirrors.into_iter().map(|(of, hook, to)| ((of, hook), to)));
+        indexes.extend(queues.keys().copied().chain(mirrors.keys().map(|(of, _)| *of)));
+        for index in indexes {
+            let hooks = [Hook::Ingress, Hook::Egress];
+            let same = hooks
+                .iter()
+                .all(|hook| before.1.get(&(index, *hook)) == self.mirrors.get(&(index, *hook)));
+            if !same || before.0.get(&index) != self.queues.get(&index) {
+                self.touch(id, Some(index), touched);
+            }
+        }
     }
 
     fn replace_routes(&mut self, id: NamespaceId, routes: Vec<InstalledRoute>, touched: &mut Touched) {
@@ -448,6 +510,26 @@ impl Mirror {
         &self.ovs
     }
 
+    /// The host's nameservers, as they were read last.
+    pub fn nameservers(&self) -> &[IpAddr] {
+        &self.nameservers
+    }
+
+    /// The text of ours in the `resolv.conf` of a namespace, empty where there is none. `None`: it was not read.
+    pub fn resolv_conf(&self, netns: &NetnsRef) -> Option<&EcoString> {
+        self.resolv_confs.get(netns)
+    }
+
+    /// Forgets what the `resolv.conf` of a namespace said, since it may be another namespace now.
+    pub fn forget_resolv_conf(&mut self, netns: &NetnsRef) {
+        self.resolv_confs.remove(netns);
+    }
+
+    /// The addresses on which names are answered.
+    pub fn listening(&self) -> &BTreeSet<IpAddr> {
+        &self.listening
+    }
+
     /// Takes in one observation and tells what it touched. A change of a namespace that was never dumped is left out: its dump will have it.
     pub fn apply(&mut self, observation: Observation) -> Touched {
         let Observation { namespace: id, change } = observation;
@@ -473,6 +555,19 @@ impl Mirror {
                 };
                 touched.dhcp.insert(port);
             }
+            Change::Nameservers(nameservers) => self.nameservers = nameservers,
+            Change::ResolvConf(netns, text) => {
+                if self.resolv_confs.get(&netns) != Some(&text) {
+                    touched.files.insert(netns.clone());
+                    self.resolv_confs.insert(netns, text);
+                }
+            }
+            Change::Listening(address, true) => {
+                self.listening.insert(address);
+            }
+            Change::Listening(address, false) => {
+                self.listening.remove(&address);
+            }
             other => {
                 if let Some(namespace) = self.namespaces.get_mut(&id) {
                     namespace.change(id, other, &mut touched);
@@ -491,7 +586,15 @@ impl Mirror {
 impl Namespace {
     fn change(&mut self, id: NamespaceId, change: Change, touched: &mut Touched) {
         match change {
-            Change::Replaced(_) | Change::Gone | Change::Dhcp(..) | Change::Container(_) | Change::Ovs(_) => {}
+            // What is of the whole host is not here.
+            Change::Replaced(_)
+            | Change::Gone
+            | Change::Dhcp(..)
+            | Change::Container(_)
+            | Change::Ovs(_)
+            | Change::Nameservers(_)
+            | Change::ResolvConf(..)
+            | Change::Listening(..) => {}
             Change::RoutesReplaced(routes) => self.replace_routes(id, routes, touched),
             Change::LinkSet(link) => self.set_link(id, link, touched),
             Change::LinkGone(index) => self.drop_link(id, index, touched),
@@ -522,6 +625,24 @@ impl Namespace {
             }
             Change::Offload(index, on) => {
                 if self.offloads.insert(index, on) != Some(on) {
+                    self.touch(id, Some(index), touched);
+                }
+            }
+            Change::Queue(index, queue) => {
+                let before = match queue.clone() {
+                    Some(queue) => self.queues.insert(index, queue),
+                    None => self.queues.remove(&index),
+                };
+                if before != queue {
+                    self.touch(id, Some(index), touched);
+                }
+            }
+            Change::Mirror(index, hook, to) => {
+                let before = match to {
+                    Some(to) => self.mirrors.insert((index, hook), to),
+                    None => self.mirrors.remove(&(index, hook)),
+                };
+                if before != to {
                     self.touch(id, Some(index), touched);
                 }
             }
@@ -570,6 +691,16 @@ impl DhcpClient {
     pub fn serves(&self, start: &DhcpStart) -> bool {
         let link = (self.namespace, Some(self.index), self.mac);
         link == (start.link.namespace, start.link.index, start.mac) && self.request == start.request
+    }
+}
+
+impl Queue {
+    /// The shape, if it is one of ours.
+    pub(crate) fn shape(&self) -> Option<Shape> {
+        match self {
+            Self::Shape(shape) => Some(*shape),
+            Self::Other(_) => None,
+        }
     }
 }
 

@@ -15,11 +15,11 @@ use ipnet::IpNet;
 use crate::dhcp::Progress;
 use crate::limits::PROTOCOL;
 use crate::mirror::{
-    Address, AddressState, Change, DhcpClient, InstalledRoute, Link, NamespaceId, Observation, Snapshot,
+    Address, AddressState, Change, DhcpClient, InstalledRoute, Link, NamespaceId, Observation, Queue, Snapshot,
 };
 use crate::name::{LinkName, Mac};
-use crate::object::Owner;
 use crate::object::firewall::{Borrow, ElementChange, Installed};
+use crate::object::{Hook, Owner, Shape, TrafficChange, TrafficSet};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, PlacedRoute, Plan, Refusal};
 
 const ENOENT: i32 = 2;
@@ -49,6 +49,8 @@ struct Space {
     addresses: Vec<Address>,
     routes: Vec<InstalledRoute>,
     firewall: Installed,
+    queues: BTreeMap<u32, Shape>,
+    mirrors: BTreeMap<(u32, Hook), u32>,
 }
 
 impl Model {
@@ -131,6 +133,12 @@ impl Model {
             addresses: space.addresses.clone(),
             routes: space.routes.clone(),
             firewall: (id == NamespaceId::Host).then(|| space.firewall.clone()),
+            queues: space
+                .queues
+                .iter()
+                .map(|(index, shape)| (*index, Queue::Shape(*shape)))
+                .collect(),
+            mirrors: space.mirrors.iter().map(|((of, hook), to)| (*of, *hook, *to)).collect(),
         })
     }
 
@@ -169,6 +177,15 @@ impl Model {
                 )])
             }
             Operation::DhcpStop { port } => Ok(vec![observed(NamespaceId::Host, Change::Dhcp(port.clone(), None))]),
+            Operation::Traffic(set) => self.traffic(set),
+            Operation::Listen(listen) => Ok(vec![observed(
+                NamespaceId::Host,
+                Change::Listening(listen.address, listen.on),
+            )]),
+            Operation::ResolvConf(set) => Ok(vec![observed(
+                NamespaceId::Host,
+                Change::ResolvConf(set.netns.clone(), set.text.clone().unwrap_or_default()),
+            )]),
             Operation::Sysctl {
                 namespace, path, value, ..
             } => {
@@ -188,6 +205,37 @@ impl Model {
             Operation::Elements(change) => self.elements(change),
             Operation::Borrow(borrow) => self.borrow(borrow),
         }
+    }
+
+    fn traffic(&mut self, set: &TrafficSet) -> Result<Vec<Observation>, Refusal> {
+        let index = self.find(&set.link)?;
+        let change = match &set.change {
+            TrafficChange::Shape { set: shape, .. } => Change::Queue(index, shape.map(Queue::Shape)),
+            TrafficChange::Mirror { hook, set: to, .. } => {
+                let to = to.as_ref().map(|to| self.find(to)).transpose()?;
+                Change::Mirror(index, *hook, to)
+            }
+        };
+        let space = self.namespaces.entry(set.link.namespace).or_default();
+        match change {
+            Change::Queue(index, Some(Queue::Shape(shape))) => {
+                space.queues.insert(index, shape);
+            }
+            Change::Queue(index, _) => {
+                space.queues.remove(&index);
+            }
+            Change::Mirror(index, hook, Some(to)) => {
+                space.mirrors.insert((index, hook), to);
+            }
+            Change::Mirror(index, hook, None) => {
+                space.mirrors.remove(&(index, hook));
+            }
+            _ => {}
+        }
+        Ok(vec![Observation {
+            namespace: set.link.namespace,
+            change,
+        }])
     }
 
     /// Does a plan until the step `stop`, if given, and fails the steps for which `fails` says so.

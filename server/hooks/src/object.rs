@@ -6,11 +6,13 @@
 pub mod container;
 mod dhcp;
 pub mod firewall;
+mod names;
 mod ovs;
 mod port;
 mod routes;
 mod spec;
 mod taken;
+mod traffic;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,6 +23,7 @@ use ipnet::IpNet;
 pub use self::container::{Container, Mesh};
 pub use self::dhcp::Dhcp;
 pub use self::firewall::Firewall;
+pub use self::names::{Listen, NameServer, ResolvConf, ResolvConfSet};
 pub use self::ovs::{DATAPATH_NETDEV, INTERNAL, OvsBridge, OvsMark, OvsOperation, OvsPort, PATCH};
 pub use self::port::{Datapath, Port, PortKind, RANK, Role, Single};
 pub use self::routes::Routes;
@@ -29,6 +32,7 @@ pub use self::spec::{
     Vxlan,
 };
 pub use self::taken::{Former, Taken};
+pub use self::traffic::{Hook, Shape, Traffic, TrafficChange, TrafficSet};
 use crate::limits::ROUTE_TABLE_MAIN;
 use crate::name::{LinkName, Mac};
 
@@ -68,6 +72,20 @@ pub enum ObjectKey {
         /// Who wants it.
         owner: Owner,
     },
+    /// The traffic of the pair with this end on the host.
+    Traffic(LinkName),
+    /// That names are answered where one owner wants it.
+    NameServer {
+        /// Who wants it.
+        owner: Owner,
+    },
+    /// What one owner wants in the `resolv.conf` of a namespace.
+    ResolvConf {
+        /// The namespace.
+        netns: NetnsRef,
+        /// Who wants it.
+        owner: Owner,
+    },
 }
 
 /// A wanted object and the row that wants it.
@@ -102,6 +120,12 @@ pub enum Object {
     Dhcp(Dhcp),
     /// Elements of the packet filter's sets, and settings that let packets pass.
     Firewall(Firewall),
+    /// That names are answered on a network's gateways.
+    NameServer(NameServer),
+    /// The `resolv.conf` of a namespace.
+    ResolvConf(ResolvConf),
+    /// Rates and copies of a pair's traffic.
+    Traffic(Traffic),
 }
 
 /// A Linux bridge in the server's own namespace.
@@ -183,6 +207,14 @@ pub enum RouteKind {
 }
 
 impl Owner {
+    /// One before all others, which no row is.
+    pub(crate) fn first() -> Self {
+        Self {
+            table: EcoString::new(),
+            uuid: 0,
+        }
+    }
+
     /// The owner's mark on a link: `nonnet:<table>/<uuid>`, which goes to `IFLA_IFALIAS`.
     pub fn alias(&self) -> EcoString {
         ecow::eco_format!("nonnet:{self}")
@@ -230,18 +262,28 @@ impl fmt::Display for ObjectKey {
             Self::Routes(netns) => write!(f, "routes of {netns}"),
             Self::Dhcp(port) => write!(f, "DHCP client of port {port}"),
             Self::Firewall { owner } => write!(f, "firewall of {owner}"),
+            Self::Traffic(link) => write!(f, "traffic of {link}"),
+            Self::NameServer { owner } => write!(f, "name server of {owner}"),
+            Self::ResolvConf { netns, owner } => write!(f, "resolv.conf of {owner} in {netns}"),
         }
     }
 }
 
 impl ObjectKey {
-    /// The link on the host that the object is or hangs on.
+    /// The link on the host that the object is or hangs on; none for what hangs on no link.
     pub fn link(&self) -> Option<&LinkName> {
         match self {
-            Self::Link(name) | Self::Addresses { link: name, .. } | Self::Dhcp(name) | Self::OvsPort(name) => {
-                Some(name)
-            }
-            Self::Routes(_) | Self::Container(_) | Self::Mesh(_) | Self::Firewall { .. } => None,
+            Self::Link(name)
+            | Self::Addresses { link: name, .. }
+            | Self::Dhcp(name)
+            | Self::OvsPort(name)
+            | Self::Traffic(name) => Some(name),
+            Self::Routes(_)
+            | Self::Container(_)
+            | Self::Mesh(_)
+            | Self::Firewall { .. }
+            | Self::NameServer { .. }
+            | Self::ResolvConf { .. } => None,
         }
     }
 }
@@ -265,6 +307,14 @@ impl Wanted {
             Object::Firewall(_) => ObjectKey::Firewall {
                 owner: self.owner.clone(),
             },
+            Object::Traffic(traffic) => ObjectKey::Traffic(traffic.link.clone()),
+            Object::NameServer(_) => ObjectKey::NameServer {
+                owner: self.owner.clone(),
+            },
+            Object::ResolvConf(wish) => ObjectKey::ResolvConf {
+                netns: wish.netns.clone(),
+                owner: self.owner.clone(),
+            },
         }
     }
 }
@@ -273,7 +323,13 @@ impl Object {
     /// The objects that must exist before this one can: a port's bridge and parent, the link that addresses go on.
     pub fn depends_on(&self) -> Vec<ObjectKey> {
         match self {
-            Self::Bridge(_) | Self::Routes(_) | Self::Container(_) | Self::Mesh(_) | Self::OvsBridge(_) => Vec::new(),
+            Self::Bridge(_)
+            | Self::Routes(_)
+            | Self::Container(_)
+            | Self::Mesh(_)
+            | Self::OvsBridge(_)
+            | Self::NameServer(_)
+            | Self::ResolvConf(_) => Vec::new(),
             Self::Port(port) => {
                 let links = port.bridge.iter().chain(port.parent());
                 links.cloned().map(ObjectKey::Link).collect()
@@ -284,6 +340,7 @@ impl Object {
                 .into(),
             Self::Dhcp(dhcp) => vec![ObjectKey::Link(dhcp.port.clone())],
             Self::Firewall(firewall) => firewall.link().cloned().map(ObjectKey::Link).into_iter().collect(),
+            Self::Traffic(traffic) => vec![ObjectKey::Link(traffic.link.clone())],
         }
     }
 
@@ -294,12 +351,15 @@ impl Object {
             Self::Routes(routes) => Some(&routes.netns),
             Self::Dhcp(dhcp) => Some(&dhcp.netns),
             Self::Mesh(mesh) => Some(&mesh.netns),
+            Self::ResolvConf(wish) => Some(&wish.netns),
+            Self::Traffic(traffic) => Some(&traffic.netns),
             Self::Bridge(_)
             | Self::Addresses(_)
             | Self::Container(_)
             | Self::OvsBridge(_)
             | Self::OvsPort(_)
-            | Self::Firewall(_) => None,
+            | Self::Firewall(_)
+            | Self::NameServer(_) => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::mirror::NamespaceId;
 use crate::name::{LinkName, Mac};
 use crate::object::container::{ContainerOperation, MeshOperation};
 use crate::object::firewall::{Borrow, ElementChange};
-use crate::object::{ObjectKey, OvsOperation, Owner, Route, Spec};
+use crate::object::{Listen, ObjectKey, OvsOperation, Owner, ResolvConfSet, Route, Spec, TrafficSet};
 
 /// When a step runs: all steps of a phase are over before the next phase begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -232,6 +232,12 @@ pub enum Operation {
     Elements(ElementChange),
     /// Write a setting whose old value is remembered, or give that back.
     Borrow(Borrow),
+    /// Begin or end to answer names on an address.
+    Listen(Listen),
+    /// Write the `resolv.conf` of a namespace.
+    ResolvConf(ResolvConfSet),
+    /// Change the shape or the copies of a link's traffic.
+    Traffic(TrafficSet),
 }
 
 /// An operation in a plan.
@@ -372,6 +378,16 @@ impl Operation {
                 value?;
                 Self::Borrow(Borrow { path, value: None })
             }
+            Self::Listen(listen) => Self::Listen(Listen {
+                on: !listen.on,
+                ..listen
+            }),
+            Self::Traffic(set) => Self::Traffic(set.inverse()),
+            Self::ResolvConf(set) => Self::ResolvConf(ResolvConfSet {
+                text: Some(set.was?).filter(|text| !text.is_empty()),
+                was: Some(set.text.unwrap_or_default()),
+                ..set
+            }),
         })
     }
 
@@ -387,12 +403,15 @@ impl Operation {
             Self::RouteAdd(route) | Self::RouteReplace { new: route, .. } | Self::RouteDel(route) => route.namespace,
             Self::DhcpStart(start) => start.link.namespace,
             Self::Sysctl { namespace, .. } => *namespace,
+            Self::Traffic(set) => set.link.namespace,
             Self::DhcpStop { .. }
             | Self::Container(_)
             | Self::Mesh(_)
             | Self::Ovs(_)
             | Self::Elements(_)
-            | Self::Borrow(_) => NamespaceId::Host,
+            | Self::Borrow(_)
+            | Self::Listen(_)
+            | Self::ResolvConf(_) => NamespaceId::Host,
         }
     }
 }
@@ -449,6 +468,9 @@ impl fmt::Display for Operation {
             Self::Ovs(operation) => write!(f, "{operation}"),
             Self::Elements(change) => write!(f, "{change}"),
             Self::Borrow(borrow) => write!(f, "{borrow}"),
+            Self::Listen(listen) => write!(f, "{listen}"),
+            Self::ResolvConf(set) => write!(f, "{set}"),
+            Self::Traffic(set) => write!(f, "{set}"),
         }
     }
 }

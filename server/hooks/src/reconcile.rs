@@ -396,6 +396,7 @@ impl Reconciler {
             }
             self.dirty.insert(key.clone());
         }
+        self.have.forget_resolv_conf(&netns);
         self.want.resolve(netns, resolution);
     }
 
@@ -426,6 +427,8 @@ impl Reconciler {
                     keys.insert(key);
                 }
                 keys.extend(self.want.address_keys(name).cloned());
+                let traffic = ObjectKey::Traffic(name.clone());
+                keys.extend(Some(traffic).filter(|key| self.items.contains_key(key)));
                 keys.extend(self.want.inner_end_on_host(name).cloned());
             } else {
                 keys.extend(self.want.inhabitants(*id).cloned());
@@ -445,6 +448,13 @@ impl Reconciler {
             let switched = |key: &&ObjectKey| self.want.get(key).is_some_and(is_switched);
             keys.extend(self.want.keys().filter(switched).cloned());
             self.collect(now_ms);
+        }
+        for netns in &touched.files {
+            let wishes = self.want.resolv_confs(netns).map(|(owner, _)| owner.clone());
+            keys.extend(wishes.map(|owner| ObjectKey::ResolvConf {
+                netns: netns.clone(),
+                owner,
+            }));
         }
         for key in keys {
             self.hurry(now_ms, &key);

@@ -158,7 +158,12 @@ impl Facts {
                 let link = host.link(name).filter(|_| have.ovs().link_mark(name).is_some());
                 link.map(|link| Self::of_link(link, link, host))
             }
-            Object::Routes(_) | Object::Dhcp(_) | Object::Firewall(_) => None,
+            Object::Routes(_)
+            | Object::Dhcp(_)
+            | Object::Firewall(_)
+            | Object::NameServer(_)
+            | Object::ResolvConf(_)
+            | Object::Traffic(_) => None,
         }
         .unwrap_or_default()
     }

@@ -12,6 +12,7 @@ use ecow::{EcoString, eco_format};
 use nonnet_engine::{Database, Row, Transaction};
 use nonnet_schema::{Atom, ColumnIndex, DatabaseSchema, Datum, TableIndex, Uuid};
 
+use crate::directory::Directory;
 use crate::object::Owner;
 use crate::reconcile::Desired;
 use crate::referrers::Referrers;
@@ -40,6 +41,8 @@ pub struct View<'a> {
     pub rows: &'a dyn Rows,
     /// Which rows refer to which.
     pub referrers: &'a Referrers,
+    /// The names of ports.
+    pub directory: &'a Directory,
 }
 
 /// A column's names in the schema become places: `columns!("table"; column, ...)` makes the table's `Columns`.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
+use std::net::IpAddr;
 
 use ecow::EcoString;
 use ipnet::{IpNet, Ipv4Net};
@@ -11,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::mirror::{Link, NamespaceId};
 use crate::name::LinkName;
 use crate::object::firewall::{ElementKey, Firewall};
-use crate::object::{Dhcp, NetnsRef, Object, ObjectKey, Owner, Taken, Wanted};
+use crate::object::{Dhcp, NetnsRef, Object, ObjectKey, Owner, ResolvConf, Taken, Wanted};
 
 /// The groups that mark the links of one database (`IFLA_GROUP`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,13 +231,9 @@ impl Want {
 
     /// The keys under which owners want addresses on a link of the server's own namespace.
     pub fn address_keys<'a>(&'a self, link: &'a LinkName) -> impl Iterator<Item = &'a ObjectKey> {
-        let first = Owner {
-            table: EcoString::new(),
-            uuid: 0,
-        };
         let from = ObjectKey::Addresses {
             link: link.clone(),
-            owner: first,
+            owner: Owner::first(),
         };
         self.claims
             .range(from..)
@@ -272,6 +269,36 @@ impl Want {
             })
             .copied()
             .collect()
+    }
+
+    /// The addresses on which owners want names answered.
+    pub fn listening(&self) -> BTreeSet<IpAddr> {
+        let first = ObjectKey::NameServer { owner: Owner::first() };
+        let servers = self.claims.range(first..);
+        servers
+            .take_while(|(key, _)| matches!(key, ObjectKey::NameServer { .. }))
+            .filter_map(|(_, claims)| claims.first())
+            .flat_map(|wanted| match &wanted.object {
+                Object::NameServer(server) => server.addresses.iter().copied().collect(),
+                _ => Vec::new(),
+            })
+            .collect()
+    }
+
+    /// What owners want in the `resolv.conf` of a namespace, in the order of the owners.
+    pub fn resolv_confs<'a>(&'a self, netns: &'a NetnsRef) -> impl Iterator<Item = (&'a Owner, &'a ResolvConf)> {
+        let first = ObjectKey::ResolvConf {
+            netns: netns.clone(),
+            owner: Owner::first(),
+        };
+        let of = move |key: &ObjectKey| matches!(key, ObjectKey::ResolvConf { netns: of, .. } if of == netns);
+        let wishes = self.claims.range(first..).take_while(move |(key, _)| of(key));
+        wishes
+            .filter_map(|(_, claims)| claims.first())
+            .filter_map(|wanted| match &wanted.object {
+                Object::ResolvConf(wish) => Some((&wanted.owner, wish)),
+                _ => None,
+            })
     }
 
     /// The port whose inner end is wanted in the server's own namespace under this name.

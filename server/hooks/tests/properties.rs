@@ -578,7 +578,13 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
             }
         }
         // Those have properties of their own.
-        Object::Routes(_) | Object::Dhcp(_) | Object::Container(_) | Object::Mesh(_) => {}
+        Object::Routes(_)
+        | Object::Dhcp(_)
+        | Object::Container(_)
+        | Object::Mesh(_)
+        | Object::NameServer(_)
+        | Object::ResolvConf(_)
+        | Object::Traffic(_) => {}
     }
 }
 

@@ -16,6 +16,7 @@ use nonnet_hooks::mirror::Change;
 
 use crate::limits::{DATAGRAM_BYTES_MAX, EVENTS_BYTES_MAX};
 use crate::message;
+use crate::traffic;
 use crate::wire::{Part, parts};
 
 /// `RTM_NEWLINK` and `RTM_DELLINK` of linux/rtnetlink.h.
@@ -95,7 +96,7 @@ impl Datagrams {
         let mut changes = Vec::new();
         for (range, origin) in self.last_of_each().into_iter().flatten() {
             for (_, part) in parts(self.bytes.get(range).unwrap_or_default()) {
-                changes.extend(change(part).map(|change| (origin, change)));
+                changes.extend(told(part).into_iter().map(|change| (origin, change)));
             }
         }
         changes
@@ -137,15 +138,21 @@ impl Datagrams {
     }
 }
 
-fn change(part: Part) -> Option<Change> {
-    match part {
-        Part::Message(message) => message::change(message),
-        Part::Replacement(message) => match message::change(message) {
-            Some(Change::RouteSet(route)) => Some(Change::RouteReplaced(route)),
-            other => other,
-        },
-        Part::Done | Part::Ack(_) => None,
+fn told(part: Part) -> Vec<Change> {
+    let (message, replaces) = match part {
+        Part::Message(message) => (message, false),
+        Part::Replacement(message) => (message, true),
+        Part::Done | Part::Ack(_) => return Vec::new(),
+    };
+    let traffic = traffic::changes(&message);
+    if !traffic.is_empty() {
+        return traffic;
     }
+    let change = message::change(message).map(|change| match change {
+        Change::RouteSet(route) if replaces => Change::RouteReplaced(route),
+        other => other,
+    });
+    change.into_iter().collect()
 }
 
 /// The number of the namespace that a datagram is from: `netlink_cmsg_listen_all_nsid` of the kernel writes it.

@@ -90,6 +90,11 @@ impl Finder {
         self.watched.remove(netns);
     }
 
+    /// The init process of the running container of this id.
+    pub(crate) fn init(&self, id: &str) -> Option<u32> {
+        self.containers.init(id)
+    }
+
     /// The descriptor that becomes readable when the names of namespaces change.
     pub(crate) fn names(&self) -> Option<BorrowedFd<'_>> {
         self.names.as_ref().map(AsFd::as_fd)

@@ -8,11 +8,14 @@ use std::time::Duration;
 use nonnet_client::Address;
 use nonnet_hooks::reconcile::Input;
 use nonnet_hooks::want::Mark;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::command::{Command, Wake};
 use crate::containers::{Containers, Driver};
 use crate::fake::Fake;
+use crate::files::Files;
 use crate::limits::INPUTS_QUEUED_MAX;
+use crate::listen::Listening;
 use crate::live::{Live, Slow};
 use crate::lxc::LXCPATH;
 use crate::mesh::{MeshSettings, Meshes};
@@ -62,6 +65,7 @@ impl Default for Programs {
 pub struct Kernel {
     inner: Inner,
     capabilities: Capabilities,
+    listening: Option<UnboundedReceiver<Listening>>,
 }
 
 /// What a kernel tells, in order.
@@ -115,6 +119,7 @@ impl Kernel {
             ends,
             wake: wake.clone(),
         };
+        let (opened, listening) = tokio::sync::mpsc::unbounded_channel();
         let slow = Containers::start(driver, sender.clone()).and_then(|containers| {
             let meshes = Meshes::start(meshes, sender.clone())?;
             let ovs = programs.ovs.map(|address| OpenVswitch::start(address, mark, tell));
@@ -123,6 +128,8 @@ impl Kernel {
                 meshes,
                 ovs: ovs.transpose()?,
                 ended,
+                files: Files::start(&sender)?,
+                listening: opened,
             })
         });
         let slow = slow.map_err(KernelError::Start)?;
@@ -141,7 +148,12 @@ impl Kernel {
             .spawn(move || live.run())
             .map_err(KernelError::Start)?;
         let inner = Inner::Live { commands, wake };
-        Ok((Self { inner, capabilities }, Inputs(Source::Live(inputs))))
+        let kernel = Self {
+            inner,
+            capabilities,
+            listening: Some(listening),
+        };
+        Ok((kernel, Inputs(Source::Live(inputs))))
     }
 
     /// A kernel in memory.
@@ -160,6 +172,7 @@ impl Kernel {
             Self {
                 inner: Inner::Fake(fake.clone()),
                 capabilities,
+                listening: None,
             },
             Inputs(Source::Fake(inputs)),
         )
@@ -176,6 +189,11 @@ impl Kernel {
             }
             Inner::Fake(fake) => fake.obey(command),
         }
+    }
+
+    /// The sockets on which names are to be answered, as they are opened and closed; the first who asks gets them.
+    pub fn take_listening(&mut self) -> Option<UnboundedReceiver<Listening>> {
+        self.listening.take()
     }
 
     /// What this process may do and the kernel can do.

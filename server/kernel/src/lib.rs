@@ -2,22 +2,25 @@
 //!
 //! - [`Kernel`]: the thread that talks rtnetlink, driven by [`Command`]s; its answers and events are the reconciler's inputs.
 //! - [`Fake`]: the same in memory.
+//! - [`Statistics`]: what went through links.
 //! - [`Capabilities`]: what may and can be done here.
 //! - [`process`]: other programs, run with a deadline.
 //!
 //! This crate never decides what should be: it does what a plan says and tells what the kernel and Open vSwitch say. It changes no link, address,
-//! route or row of Open vSwitch but by a plan, and never leaves its own thread in a namespace that is not the server's.
+//! route, file or row of Open vSwitch but by a plan, and never leaves its own thread in a namespace that is not the server's.
 
 mod command;
 mod containers;
 mod dhcp;
 mod events;
 mod fake;
+mod files;
 mod finder;
 mod firewall;
 mod hub;
 mod kernel;
 pub mod limits;
+mod listen;
 mod live;
 mod lxc;
 mod mesh;
@@ -27,13 +30,18 @@ mod offload;
 mod ovs;
 mod probe;
 pub mod process;
+mod resolv_conf;
 mod runner;
 mod spaces;
 mod spec;
+mod statistics;
 mod tap;
+mod traffic;
 mod wire;
 
 pub use command::Command;
 pub use fake::Fake;
 pub use kernel::{Inputs, Kernel, KernelError, Programs};
+pub use listen::Listening;
 pub use probe::Capabilities;
+pub use statistics::Statistics;

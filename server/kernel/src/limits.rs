@@ -29,6 +29,12 @@ pub const GROUP_DELETE_MIN: usize = 2;
 /// Observations that wait for their reader before the kernel thread pauses; the sockets' buffers take over then.
 pub const INPUTS_QUEUED_MAX: usize = 1_024;
 
+/// Bytes of a `resolv.conf` that are read: one of ours is far shorter.
+pub const RESOLV_CONF_BYTES_MAX: u64 = 64 << 10;
+
+/// Threads that write files of containers: a container whose file system never answers holds up one of them.
+pub const FILE_THREADS: usize = 4;
+
 /// Milliseconds between looks for namespaces that no event announces.
 pub const LOOK_MS: u64 = 200;
 

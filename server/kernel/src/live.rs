@@ -4,7 +4,8 @@
 //! acknowledges, so that after the last acknowledgement they are all there, and the mirror is what the kernel said, not what was asked for.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -17,15 +18,19 @@ use nonnet_hooks::object::{NetnsRef, ObjectKey, OvsOperation};
 use nonnet_hooks::plan::{NewLink, Operation, Outcome, Plan, Refusal};
 use nonnet_hooks::reconcile::Input;
 use nonnet_hooks::want::{Mark, Resolution};
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 
 use crate::command::{Command, Wake};
 use crate::containers::Containers;
 use crate::dhcp::Clients;
+use crate::files::Files;
 use crate::finder::{Finder, Found};
 use crate::firewall::Ruleset;
-use crate::mesh::{Meshes, Place};
+use crate::limits::RESOLV_CONF_BYTES_MAX;
+use crate::listen::Listening;
+use crate::mesh::{self, Meshes};
 use crate::ovs::{End, OpenVswitch};
+use crate::resolv_conf::Place;
 use crate::runner::Runner;
 use crate::spaces::Spaces;
 
@@ -64,6 +69,9 @@ pub(crate) struct Slow {
     pub(crate) ovs: Option<OpenVswitch>,
     /// What of Open vSwitch's has ended.
     pub(crate) ended: Receiver<End>,
+    pub(crate) files: Files,
+    /// Where sockets go on which names are to be answered.
+    pub(crate) listening: UnboundedSender<Listening>,
 }
 
 /// The loop is over: nobody gives commands or takes inputs any more.
@@ -226,6 +234,7 @@ impl Live {
         let switch = std::mem::take(&mut runner.switch);
         let offloads = std::mem::take(&mut runner.offloads);
         let told = std::mem::take(&mut runner.told);
+        let (listening, files) = (std::mem::take(&mut runner.listening), std::mem::take(&mut runner.files));
         Self::note_slow(plan, &mut outcomes);
         let concerned: Vec<NamespaceId> = concerned(plan).into_iter().collect();
         let drained = self.spaces.drain(&concerned);
@@ -239,6 +248,17 @@ impl Live {
             namespace,
             change: Change::Offload(index, on),
         }));
+        observed.extend(listening.iter().map(|change| {
+            let (address, on) = match change {
+                Listening::Open { address, .. } => (*address, true),
+                Listening::Close(address) => (*address, false),
+            };
+            of_host(Change::Listening(address, on))
+        }));
+        for change in listening {
+            // Where nobody serves names any more, the server is about to end.
+            let _ = self.slow.listening.send(change);
+        }
         self.send(Input::Ran {
             run,
             outcomes,
@@ -246,6 +266,11 @@ impl Live {
         })?;
         self.begin_slow(plan)?;
         self.ask_ovs(switch)?;
+        // What has started ends after it was told that it has.
+        for (object, set) in files {
+            let place = place(&self.finder, &set.netns);
+            self.slow.files.set(object, &set, place);
+        }
         if drained.overrun {
             self.send(Input::Overrun)
         } else {
@@ -282,11 +307,11 @@ impl Live {
     }
 
     /// Where the container is that is to join a network.
-    fn place(&self, operation: &MeshOperation) -> Option<Place> {
+    fn place(&self, operation: &MeshOperation) -> Option<mesh::Place> {
         let MeshOperation::Join { mesh, namespace } = operation else {
             return None;
         };
-        Some(Place {
+        Some(mesh::Place {
             netns: self.spaces.get(*namespace)?.netns.try_clone().ok()?,
             home: self.spaces.home()?.netns.try_clone().ok()?,
             process: self.finder.process(&mesh.netns),
@@ -344,7 +369,8 @@ impl Live {
     }
 
     fn dump_all(&mut self) -> Vec<Observation> {
-        let mut dumps = Vec::new();
+        self.slow.files.reread(|netns| place(&self.finder, netns));
+        let mut dumps: Vec<Observation> = nameservers().into_iter().collect();
         for id in self.spaces.ids() {
             match self.spaces.dump(id) {
                 Ok(dump) => dumps.push(dump),
@@ -463,6 +489,35 @@ impl Live {
         if !self.finder.names_changed(Instant::now()) {
             before.and_then(|fd| self.polled.remove(&fd));
         }
+    }
+}
+
+/// Where the `resolv.conf` of a namespace is.
+fn place(finder: &Finder, netns: &NetnsRef) -> Result<Place, Refusal> {
+    match netns {
+        NetnsRef::Name(name) => Ok(Place::Named(name.clone())),
+        NetnsRef::Pid(pid) => Ok(Place::Process(*pid)),
+        NetnsRef::Lxc { id } => Ok(finder.init(id).map_or_else(|| Place::Named(id.clone()), Place::Process)),
+        NetnsRef::Host | NetnsRef::Path(_) => Err(Refusal {
+            errno: libc::EINVAL,
+            text: ecow::eco_format!("{netns} has no resolv.conf of its own"),
+        }),
+    }
+}
+
+/// The nameservers of the host.
+fn nameservers() -> Option<Observation> {
+    let mut bytes = Vec::new();
+    let file = File::open("/etc/resolv.conf").ok()?;
+    file.take(RESOLV_CONF_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    let servers = nonnet_hooks::resolv_conf::nameservers(&String::from_utf8_lossy(&bytes));
+    Some(of_host(Change::Nameservers(servers)))
+}
+
+fn of_host(change: Change) -> Observation {
+    Observation {
+        namespace: NamespaceId::Host,
+        change,
     }
 }
 

@@ -17,8 +17,8 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::wire::{Wire, enlarge};
 
-/// The multicast groups of linux/rtnetlink.h that the mirror needs: links, addresses and routes of both families.
-const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// The multicast groups of linux/rtnetlink.h that the mirror needs: links, traffic control, addresses and routes of both families.
+const GROUPS: [u32; 6] = [1, 4, 5, 7, 9, 11];
 
 /// An open network namespace.
 #[derive(Debug)]

@@ -10,7 +10,9 @@ use std::os::fd::RawFd;
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
 use nonnet_hooks::name::LinkName;
 use nonnet_hooks::object::firewall::{Borrow, ElementChange};
-use nonnet_hooks::object::{ObjectKey, OvsOperation, Spec, Tap};
+use nonnet_hooks::object::{
+    Hook, Listen, ObjectKey, OvsOperation, ResolvConfSet, Spec, Tap, TrafficChange, TrafficSet,
+};
 use nonnet_hooks::plan::{
     DhcpStart, LinkChange, LinkRef, NewLink, Operation, Outcome, Phase, PlacedRoute, Plan, Refusal,
 };
@@ -20,11 +22,13 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use crate::dhcp::Clients;
 use crate::firewall::Ruleset;
 use crate::limits::GROUP_DELETE_MIN;
+use crate::listen::Listening;
 use crate::message::{self, Site};
 use crate::netns::Netns;
 use crate::offload;
 use crate::spaces::{Space, Spaces};
 use crate::tap;
+use crate::traffic;
 use crate::wire::{Answer, Request, refusal};
 
 /// Carries out one plan.
@@ -43,6 +47,10 @@ pub(crate) struct Runner<'a> {
     pub(crate) sysctls: Vec<(NamespaceId, String, String)>,
     /// What else was seen, of DHCP clients and the packet filter.
     pub(crate) told: Vec<Observation>,
+    /// Addresses on which names are answered now, or no longer.
+    pub(crate) listening: Vec<Listening>,
+    /// Files that are to be written when the plan is over, and for which object.
+    pub(crate) files: Vec<(ObjectKey, ResolvConfSet)>,
 }
 
 impl<'a> Runner<'a> {
@@ -58,6 +66,8 @@ impl<'a> Runner<'a> {
             offloads: Vec::new(),
             sysctls: Vec::new(),
             told: Vec::new(),
+            listening: Vec::new(),
+            files: Vec::new(),
         }
     }
 
@@ -131,7 +141,7 @@ impl<'a> Runner<'a> {
             }
             match self.request(operation) {
                 Ok(Some(request)) => requests.entry(asked_in(operation)).or_default().push((*at, request)),
-                Ok(None) => self.direct(*at, operation),
+                Ok(None) => self.direct(plan, *at, operation),
                 Err(refused) => self.settle(*at, Outcome::Failed(refused)),
             }
         }
@@ -207,7 +217,10 @@ impl<'a> Runner<'a> {
             | Operation::Mesh(_)
             | Operation::Ovs(_)
             | Operation::Elements(_)
-            | Operation::Borrow(_) => return Ok(None),
+            | Operation::Borrow(_)
+            | Operation::Listen(_)
+            | Operation::ResolvConf(_)
+            | Operation::Traffic(_) => return Ok(None),
         }))
     }
 
@@ -395,61 +408,116 @@ impl<'a> Runner<'a> {
     }
 
     /// Does what is not done by a message.
-    fn direct(&mut self, at: usize, operation: &Operation) {
-        if let Operation::Borrow(borrow) = operation {
-            return self.borrow(at, borrow);
-        }
-        if let Operation::LinkAdd {
-            link,
-            group,
-            new:
-                NewLink::Single {
-                    spec: Spec::Tap(tap),
-                    mac,
-                    mtu,
-                    ..
-                },
-        } = operation
-        {
-            let set = LinkChange {
-                group: Some(*group),
-                mac: *mac,
-                mtu: *mtu,
-                ..LinkChange::default()
-            };
-            let outcome = self.add_tap(link, tap, &set);
-            return self.settle(at, outcome.map_or_else(Outcome::Failed, |()| Outcome::Done));
-        }
-        let (namespace, path, value) = match operation {
+    fn direct(&mut self, plan: &Plan, at: usize, operation: &Operation) {
+        let done = match operation {
+            Operation::Borrow(borrow) => return self.borrow(at, borrow),
+            Operation::LinkAdd {
+                link,
+                group,
+                new:
+                    NewLink::Single {
+                        spec: Spec::Tap(tap),
+                        mac,
+                        mtu,
+                        ..
+                    },
+            } => {
+                let set = LinkChange {
+                    group: Some(*group),
+                    mac: *mac,
+                    mtu: *mtu,
+                    ..LinkChange::default()
+                };
+                self.add_tap(link, tap, &set)
+            }
             Operation::Sysctl {
                 namespace, path, value, ..
-            } => (namespace, path, value),
-            Operation::Offload { link, on, .. } => {
-                let outcome = self.offload(link, *on);
-                return self.settle(at, outcome.map_or_else(Outcome::Failed, |()| Outcome::Done));
-            }
-            Operation::DhcpStart(start) => {
-                let outcome = self.start_dhcp(start).map_or_else(Outcome::Failed, |()| Outcome::Done);
-                return self.settle(at, outcome);
-            }
+            } => self.sysctl(*namespace, path, value),
+            Operation::Offload { link, on, .. } => self.offload(link, *on),
+            Operation::DhcpStart(start) => self.start_dhcp(start),
             Operation::DhcpStop { port } => {
                 self.told.extend(self.dhcp.remove(port));
-                return self.settle(at, Outcome::Done);
+                Ok(())
+            }
+            Operation::Listen(listen) => self.listen(listen),
+            Operation::Traffic(set) => self.traffic(set),
+            Operation::ResolvConf(set) => {
+                if let Some(step) = plan.steps.get(at) {
+                    self.files.push((step.object.clone(), set.clone()));
+                }
+                return self.settle(at, Outcome::Started);
             }
             _ => return,
         };
-        let home = self.spaces.home();
-        let outcome = match (self.spaces.get(*namespace), home) {
-            (Some(space), Some(home)) => match write_sysctl(space, &home.netns, path, value) {
-                Ok(now) => {
-                    self.sysctls.push((*namespace, path.to_string(), now));
-                    Outcome::Done
-                }
-                Err(error) => Outcome::Failed(of_io(&error)),
-            },
-            _ => Outcome::Failed(refusal(libc::ENOENT)),
+        self.settle(at, done.map_or_else(Outcome::Failed, |()| Outcome::Done));
+    }
+
+    fn traffic(&mut self, set: &TrafficSet) -> Result<(), Refusal> {
+        let index = self.index(&set.link)?;
+        let namespace = set.link.namespace;
+        match &set.change {
+            TrafficChange::Shape { set: Some(shape), .. } => {
+                self.ask(namespace, traffic::shape_set(index, *shape), &[])
+            }
+            TrafficChange::Shape { set: None, .. } => {
+                self.ask(namespace, traffic::shape_del(index), &[libc::ENOENT, libc::EINVAL])
+            }
+            TrafficChange::Mirror { hook, set: to, .. } => {
+                let there = to.as_ref().map(|to| self.index(to)).transpose()?;
+                // One that leads elsewhere is not changed but made again.
+                self.ask(
+                    namespace,
+                    traffic::mirror_del(index, *hook),
+                    &[libc::ENOENT, libc::EINVAL],
+                )?;
+                let Some(to) = there else {
+                    return self.hooks_del(namespace, index);
+                };
+                self.ask(namespace, traffic::hooks_add(index), &[libc::EEXIST])?;
+                self.ask(namespace, traffic::mirror_add(index, *hook, to), &[])
+            }
+        }
+    }
+
+    /// Takes the queue on which filters hang away when it has none left, ours or somebody else's.
+    fn hooks_del(&mut self, namespace: NamespaceId, index: u32) -> Result<(), Refusal> {
+        for hook in [Hook::Ingress, Hook::Egress] {
+            let Some(space) = self.spaces.get_mut(namespace) else {
+                return Ok(());
+            };
+            let filters = space.sockets.wire.dump(traffic::filters(index, hook));
+            if filters.is_ok_and(|filters| filters.is_ok_and(|filters| !filters.is_empty())) {
+                return Ok(());
+            }
+        }
+        self.ask(namespace, traffic::hooks_del(index), &[libc::ENOENT, libc::EINVAL])
+    }
+
+    /// Sends one request, of which these errors are none.
+    fn ask(&mut self, namespace: NamespaceId, request: Request, fine: &[i32]) -> Result<(), Refusal> {
+        match self.call(namespace, vec![request]).pop() {
+            Some(Err(refused)) if !fine.contains(&refused.errno) => Err(refused),
+            _ => Ok(()),
+        }
+    }
+
+    fn listen(&mut self, listen: &Listen) -> Result<(), Refusal> {
+        let changed = if listen.on {
+            crate::listen::open(listen.address)
+        } else {
+            Ok(Listening::Close(listen.address))
         };
-        self.settle(at, outcome);
+        self.listening.push(changed.map_err(|error| of_io(&error))?);
+        Ok(())
+    }
+
+    fn sysctl(&mut self, namespace: NamespaceId, path: &str, value: &str) -> Result<(), Refusal> {
+        let (Some(space), Some(home)) = (self.spaces.get(namespace), self.spaces.home()) else {
+            return Err(refusal(libc::ENOENT));
+        };
+        let now = write_sysctl(space, &home.netns, path, value).map_err(|error| of_io(&error))?;
+        self.sysctls.push((namespace, path.to_owned(), now));
+        Ok(())
     }
 }
 

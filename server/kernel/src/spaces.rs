@@ -9,8 +9,8 @@ use std::os::fd::BorrowedFd;
 
 use nonnet_hooks::limits::PROTOCOL;
 use nonnet_hooks::mirror::{Change, InstalledRoute, NamespaceId, Observation, Snapshot};
-use nonnet_hooks::object::NetnsRef;
 use nonnet_hooks::object::firewall::Installed;
+use nonnet_hooks::object::{Hook, NetnsRef};
 use rtnetlink::packet_route::AddressFamily;
 
 use crate::events;
@@ -20,6 +20,7 @@ use crate::limits::{EVENT_BUFFER_BYTES, EVENT_BUFFER_INSIDE_BYTES};
 use crate::message;
 use crate::netns::{Netns, Sockets};
 use crate::probe;
+use crate::traffic;
 
 /// An open namespace.
 #[derive(Debug)]
@@ -199,10 +200,35 @@ impl Spaces {
             let firewall = self.firewall.as_mut().map(Ruleset::read).transpose()?;
             snapshot.firewall = Some(firewall.unwrap_or_else(Installed::unsupported));
         }
+        self.traffic(id, &mut snapshot)?;
         Ok(Observation {
             namespace: id,
             change: Change::Replaced(snapshot),
         })
+    }
+
+    /// Reads the root queues and our copies. Filters are asked for only where some may be.
+    fn traffic(&mut self, id: NamespaceId, snapshot: &mut Snapshot) -> io::Result<()> {
+        let space = self
+            .open
+            .get_mut(&id)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
+        let queues = space.sockets.wire.dump(traffic::queues())?.unwrap_or_default();
+        let mut changes: Vec<Change> = queues.iter().flat_map(traffic::changes).collect();
+        for index in queues.iter().filter_map(traffic::hooks_of) {
+            for hook in [Hook::Ingress, Hook::Egress] {
+                let filters = space.sockets.wire.dump(traffic::filters(index, hook))?;
+                changes.extend(filters.unwrap_or_default().iter().flat_map(traffic::changes));
+            }
+        }
+        for change in changes {
+            match change {
+                Change::Queue(index, Some(queue)) => snapshot.queues.push((index, queue)),
+                Change::Mirror(index, hook, Some(to)) => snapshot.mirrors.push((index, hook, to)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn routes(&mut self, id: NamespaceId) -> io::Result<Vec<InstalledRoute>> {

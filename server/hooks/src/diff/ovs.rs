@@ -126,6 +126,9 @@ impl<'a> Planner<'a> {
             ObjectKey::Addresses { .. }
             | ObjectKey::Routes(_)
             | ObjectKey::Dhcp(_)
+            | ObjectKey::Traffic(_)
+            | ObjectKey::NameServer { .. }
+            | ObjectKey::ResolvConf { .. }
             | ObjectKey::Container(_)
             | ObjectKey::Mesh(_)
             | ObjectKey::Firewall { .. } => {}

@@ -265,11 +265,14 @@ impl Reconciler {
         if item.attempt == Attempt::Over {
             self.unseen(now_ms, key, item, &first);
         }
-        let read = |step: &&Step| {
-            matches!(
-                step.operation,
-                Operation::Sysctl { was: None, .. } | Operation::Offload { was: None, .. } | Operation::Borrow(_)
-            )
+        let read = |step: &&Step| match &step.operation {
+            // The sockets of a former run of the server ended with it.
+            Operation::Sysctl { was: None, .. }
+            | Operation::Offload { was: None, .. }
+            | Operation::Borrow(_)
+            | Operation::Listen(_) => true,
+            Operation::ResolvConf(set) => set.was.is_none(),
+            _ => false,
         };
         if item.cause == Cause::Start && !steps.iter().all(read) {
             // What is not as wanted at the start is not adopted but made.

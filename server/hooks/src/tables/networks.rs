@@ -9,8 +9,10 @@ use nonnet_engine::Row;
 use nonnet_schema::{Atom, Uuid};
 
 use crate::address::{self, Range};
+use crate::dns::Dns;
 use crate::fault::Fault;
 use crate::ipam::{Method, Pool};
+use crate::naming;
 use crate::object::{Addresses, Object};
 use crate::reconcile::Desired;
 use crate::tables::firewall::{self, Policy};
@@ -22,7 +24,7 @@ super::columns!(
 );
 
 pub(crate) const READ_BY_REFERRERS: &[&str] = &[
-    "bridge", "parent", "subnets", "ipam", "mtu", "routes", "vni", "isolation", "internal", "other_config",
+    "bridge", "parent", "subnets", "ipam", "mtu", "routes", "vni", "isolation", "internal", "other_config", "dns",
 ];
 pub(crate) const READ_BY_TARGETS: &[&str] = &["bridge", "subnets"];
 
@@ -50,6 +52,7 @@ pub(crate) struct Network {
     pub options: BTreeMap<EcoString, EcoString>,
     pub mtu: Option<u32>,
     pub policy: Policy,
+    pub dns: Dns,
 }
 
 /// A subnet of a network.
@@ -105,7 +108,8 @@ fn desired(view: &View<'_>, row: &Row) -> Result<Desired, Fault> {
             addresses: gateways,
         })
     });
-    Ok(Desired::Objects(addresses.into_iter().chain(firewall).collect()))
+    let names = naming::name_server(view, row, &network).map(Object::NameServer);
+    Ok(Desired::Objects(addresses.into_iter().chain(firewall).chain(names).collect()))
 }
 
 /// True where a network has a subnet of IPv6.
@@ -141,6 +145,9 @@ pub(crate) fn network(columns: &Columns, row: &Row) -> Result<Network, Fault> {
     if mtu.is_some_and(|mtu| mtu < IPV6_MTU_MIN) && has_ipv6(columns, row) {
         return Err(fault("mtu", &format!("IPv6 needs an MTU of at least {IPV6_MTU_MIN}")));
     }
+    let pairs = row.get(columns.dns).iter();
+    let dns = Dns::read(pairs.filter_map(|(key, value)| Some((key.as_str()?, value?.as_str()?))));
+    let dns = dns.map_err(|why| fault("dns", &why))?;
     let method = match text(row, columns.ipam) {
         "none" => None,
         "sequential" => Some(Method::Sequential),
@@ -157,6 +164,7 @@ pub(crate) fn network(columns: &Columns, row: &Row) -> Result<Network, Fault> {
         options: text_map(row, columns.other_config),
         mtu,
         policy: firewall::policy(columns, row)?,
+        dns,
     })
 }
 

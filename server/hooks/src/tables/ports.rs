@@ -1,6 +1,7 @@
 //! Ports: one attachment each.
 
 mod kind;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use crate::dhcp::Lease;
 use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::{LinkName, Mac};
+use crate::naming;
 use crate::object::{self, NetnsRef, Object, Role, Route, RouteKind};
 use crate::options::{self, Options};
 use crate::reconcile::Desired;
@@ -249,6 +251,8 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         own.or_else(|| Some(network.as_ref()?.options.get(key)?.as_str()))
     });
     let options = options.map_err(|(key, why)| blame.fault("options", format!("{key} {why}")))?;
+    traffic::check(tables, rows, row, bridge, &blame)?;
+    naming::check_names(texts(row, columns.names)).map_err(|why| blame.fault("names", why))?;
     let gateways = texts(row, columns.gateways).map(address::host);
     let gateways = gateways
         .collect::<Result<Vec<IpAddr>, _>>()
@@ -475,12 +479,13 @@ fn named_netns(text: &str) -> Result<NetnsRef, String> {
     Ok(NetnsRef::Name(text.into()))
 }
 
-/// The objects that a port is.
+/// The objects that a port is, and what goes with it.
 ///
 /// # Errors
 /// The first forward that is wrong.
 fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Result<Vec<Object>, Fault> {
     let switch = switched::ovs_bridge(view.tables, view.rows, port.bridge);
+    let network = port.network.clone();
     let port = object(view, row, port, lease);
     let facts = PortFacts {
         link: &port.name,
@@ -490,11 +495,16 @@ fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Res
     };
     let firewall = firewall::of_port(view, row, &facts)?;
     let firewall = Some(firewall).filter(|firewall| !firewall.is_empty());
+    let addresses: Vec<IpAddr> = port.addresses.iter().map(IpNet::addr).collect();
+    let traffic = traffic::wanted(view, row, &port);
+    let names = network.and_then(|network| naming::resolv_conf(&network, &port.netns, &addresses));
     let mut objects = match switch {
         Some(bridge) => switched::port(view.tables, row, bridge, port),
         None => vec![Object::Port(port)],
     };
     objects.extend(firewall.map(Object::Firewall));
+    objects.extend(traffic.map(Object::Traffic));
+    objects.extend(names.map(Object::ResolvConf));
     Ok(objects)
 }
 

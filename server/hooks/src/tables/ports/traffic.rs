@@ -1,0 +1,87 @@
+//! What a port's row says about its traffic: rates, and a copy of it on another port.
+//!
+//! Takes rows, gives the wanted object or what is wrong. Rates are seen from inside: `ingress_rate` is of what the port receives.
+
+use nonnet_engine::Row;
+use nonnet_schema::{ColumnIndex, Uuid};
+
+use crate::fault::Fault;
+use crate::limits::MIRRORS_MAX;
+use crate::link::check_name;
+use crate::object::{self, Shape, Traffic};
+use crate::tables::ports::Blame;
+use crate::tables::{Rows, Tables, View, reference, switched, text};
+
+/// The rates and the copy that the row asks for.
+pub(super) fn wanted(view: &View<'_>, row: &Row, port: &object::Port) -> Option<Traffic> {
+    let columns = &view.tables.ports;
+    let shape = |column| rate(row, column).map(Shape::of_rate);
+    let (to_port, from_port) = (shape(columns.ingress_rate), shape(columns.egress_rate));
+    let target = reference(row, columns.mirror).and_then(|uuid| view.rows.row(columns.this, uuid));
+    let mirror = target.and_then(|row| check_name(text(row, columns.name)).ok());
+    if to_port.is_none() && from_port.is_none() && mirror.is_none() {
+        return None;
+    }
+    Some(Traffic {
+        link: port.name.clone(),
+        netns: port.netns.clone(),
+        ifname: port.ifname.clone(),
+        to_port,
+        from_port,
+        mirror,
+    })
+}
+
+/// Bits per second; 0 is no limit.
+fn rate(row: &Row, column: ColumnIndex) -> Option<u64> {
+    let rate = row.get(column).as_integer().and_then(|rate| u64::try_from(rate).ok());
+    rate.filter(|rate| *rate > 0)
+}
+
+/// Checks what a row says about traffic. It is done at the end of a pair on the host, which other kinds of ports do not have; a copy of a copy
+/// might go on for ever.
+///
+/// # Errors
+/// The first column that is wrong.
+pub(super) fn check(
+    tables: &Tables,
+    rows: &dyn Rows,
+    row: &Row,
+    bridge: Option<Uuid>,
+    blame: &Blame<'_>,
+) -> Result<(), Fault> {
+    let columns = &tables.ports;
+    let kind = text(row, columns.kind);
+    let target = reference(row, columns.mirror);
+    let asked = [
+        ("ingress_rate", rate(row, columns.ingress_rate).is_some()),
+        ("mirror", target.is_some()),
+        ("egress_rate", rate(row, columns.egress_rate).is_some()),
+    ];
+    let mut columns_asked = asked.iter().filter(|(_, asked)| *asked).map(|(column, _)| *column);
+    if let Some(column) = columns_asked.clone().next().filter(|_| !matches!(kind, "" | "veth")) {
+        let why = format!("a port of kind {kind} has no end on the host where this could be done; a veth has");
+        return Err(blame.fault(column, why));
+    }
+    // It takes away the queues and filters that others put on its ports, those of nonnet too. The end inside is none of its ports.
+    let is_switched = switched::ovs_bridge(tables, rows, bridge).is_some();
+    if let Some(column) = columns_asked.find(|column| is_switched && *column != "egress_rate") {
+        let why = "not to be had yet on a bridge of kind \"ovs\", where Open vSwitch takes it away; a bridge of kind \"linux\" has it";
+        return Err(blame.fault(column, why));
+    }
+    let Some(target) = target else { return Ok(()) };
+    if target == row.uuid() {
+        return Err(blame.fault("mirror", "a port cannot be copied to itself"));
+    }
+    let mut next = Some(target);
+    for _ in 0..MIRRORS_MAX {
+        next = next.and_then(|uuid| reference(rows.row(columns.this, uuid)?, columns.mirror));
+        if next == Some(row.uuid()) {
+            return Err(blame.fault("mirror", "the copy would come back to the port itself"));
+        }
+    }
+    if next.is_some() {
+        return Err(blame.fault("mirror", format!("there can be {MIRRORS_MAX} copies of copies")));
+    }
+    Ok(())
+}
