@@ -507,6 +507,101 @@ fn what_is_adopted_is_given_back_and_not_deleted() {
 }
 
 #[test]
+fn a_bridge_forwards_as_its_row_says() {
+    let mut host = host();
+    let options = json!([
+        "map",
+        [
+            ["priority", "4096"],
+            ["forward_delay", "4"],
+            ["hello_time", "1"],
+            ["max_age", "8"],
+            ["ageing_time", "60"],
+            ["group_fwd_mask", "16384"],
+            ["mcast_querier", "true"]
+        ]
+    ]);
+    let row = json!({"name": "br0", "stp": true, "mcast_snooping": false, "other_config": options});
+    host.transact(&[insert("bridges", "bridge", &row)]);
+    host.converged();
+    let has = |host: &Host, setting: &str| {
+        let path = format!("cat /sys/class/net/br0/bridge/{setting}");
+        host.sh(&path).trim().to_owned()
+    };
+    let wanted = [
+        ("stp_state", "1", "0"),
+        ("multicast_snooping", "0", "1"),
+        ("priority", "4096", "32768"),
+        ("forward_delay", "400", "1500"),
+        ("hello_time", "100", "200"),
+        ("max_age", "800", "2000"),
+        ("ageing_time", "6000", "30000"),
+        ("group_fwd_mask", "0x4000", "0x0"),
+        ("multicast_querier", "1", "0"),
+    ];
+    for (setting, there, _) in wanted {
+        assert_eq!(has(&host, setting), there, "{setting}");
+    }
+    host.sh("ip link set br0 type bridge mcast_snooping 1 ageing_time 100");
+    host.until("what another changed is healed", |host| {
+        has(host, "multicast_snooping") == "0" && has(host, "ageing_time") == "6000"
+    });
+    let none = json!({"stp": false, "mcast_snooping": ["set", []], "other_config": ["map", []]});
+    host.transact(&[update("bridges", "br0", &none)]);
+    host.converged();
+    for (setting, _, new) in wanted {
+        assert_eq!(
+            has(&host, setting),
+            new,
+            "{setting}: what the row does not say is as in a new bridge"
+        );
+    }
+    for (key, value, why) in [
+        (
+            "priority",
+            "65536",
+            "other_config:priority: \"65536\" is no whole number from 0 to 65535",
+        ),
+        (
+            "forward_delay",
+            "1",
+            "other_config:forward_delay: \"1\" is no whole number from 2 to 30",
+        ),
+        ("group_fwd_mask", "1", "other_config:group_fwd_mask: no bridge forwards"),
+        (
+            "mcast_querier",
+            "yes",
+            "other_config:mcast_querier: \"yes\" is neither true nor false",
+        ),
+    ] {
+        let (_, said) = host.refused(&[update(
+            "bridges",
+            "br0",
+            &json!({"other_config": ["map", [[key, value]]]}),
+        )]);
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn a_tag_needs_a_bridge_that_tells_vlans_apart() {
+    let mut host = host();
+    host.transact(&[insert("bridges", "bridge", &json!({"name": "br0"}))]);
+    let bridge = host.row("bridges", "br0")["_uuid"].clone();
+    for (column, datum) in [("tag", json!(10)), ("trunks", json!(["set", [20, 30]]))] {
+        let mut row = json!({"name": "p0", "netns": "c1", "bridge": ["uuid", bridge]});
+        row[column] = datum;
+        let (_, why) = host.refused(&[insert("ports", "port", &row)]);
+        assert!(
+            why.contains(&format!(
+                "column {column}: only a bridge of kind \"ovs\", or with vlan_filtering"
+            )),
+            "{why}"
+        );
+    }
+}
+
+#[test]
 fn a_bridge_that_is_to_filter_vlans_says_that_it_does_not() {
     let mut host = host();
     host.transact(&[insert(
@@ -515,7 +610,17 @@ fn a_bridge_that_is_to_filter_vlans_says_that_it_does_not() {
         &json!({"name": "br0", "vlan_filtering": true}),
     )]);
     host.until_state("bridges", "br0", "failed");
-    assert!(host.error("bridges", "br0").contains("vlan_filtering is not supported"));
+    let error = host.error("bridges", "br0");
+    assert!(
+        error.contains("this kernel has no bridges that filter VLANs") && error.contains("not supported"),
+        "{error}"
+    );
+    let capabilities = elements(&host.rows("host")[0]["capabilities"]);
+    assert!(
+        !capabilities.contains(&json!("bridge:vlan_filtering")),
+        "{capabilities:?}"
+    );
+    assert!(capabilities.contains(&json!("link:bridge")), "{capabilities:?}");
     host.transact(&[update("bridges", "br0", &json!({"vlan_filtering": false}))]);
     host.converged();
     assert!(host.link("br0").is_some());

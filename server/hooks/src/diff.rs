@@ -22,7 +22,7 @@ use ecow::{EcoString, eco_format};
 use crate::limits::PROTOCOL;
 use crate::mirror::{Link, Mirror, Namespace, NamespaceId};
 use crate::name::LinkName;
-use crate::object::{Addresses, Bridge, Object, ObjectKey, OvsMark, Owner, Wanted};
+use crate::object::{Addresses, Bridge, BridgeSettings, Object, ObjectKey, OvsMark, Owner, Wanted};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase, PlacedRoute, Plan, Step};
 use crate::want::{Resolution, Want};
 
@@ -369,7 +369,7 @@ impl<'a> Planner<'a> {
         let new = NewLink::Bridge {
             mac: bridge.mac,
             mtu: bridge.mtu,
-            stp: bridge.stp,
+            settings: Box::new(bridge.settings.differing(&BridgeSettings::NEW).0),
         };
         let end = self.add_link(of, Phase::CreateBridge, &needs, link, new);
         self.configure(
@@ -408,7 +408,7 @@ impl<'a> Planner<'a> {
         let set = LinkChange {
             mac: bridge.mac,
             mtu: bridge.mtu,
-            stp: Some(bridge.stp),
+            bridge: Some(Box::new(bridge.settings.clone())),
             up: Some(true),
             ..self.common(owner, !bridge.ipv6)
         };

@@ -18,7 +18,7 @@ pub use self::ovs::{Ovs, OvsBridgeRow, OvsChange, OvsPortRow, OvsProgress};
 use crate::dhcp::{Progress, Request};
 use crate::name::{LinkName, Mac};
 use crate::object::firewall::{Element, ElementKey, Installed};
-use crate::object::{Hook, NetnsRef, ObjectKey, Owner, Route, Shape, Spec};
+use crate::object::{BridgeSettings, Hook, NetnsRef, ObjectKey, Owner, Route, Shape, Spec, Vlans};
 use crate::plan::DhcpStart;
 
 /// A network namespace that the kernel side has open.
@@ -57,8 +57,8 @@ pub struct Link {
     pub peer: Option<u32>,
     /// Whether the kernel makes no IPv6 address on it by itself (`addr_gen_mode none`). `None`: not told.
     pub address_generation_off: Option<bool>,
-    /// Whether a bridge speaks the spanning tree protocol. `None`: no bridge.
-    pub stp: Option<bool>,
+    /// How a bridge forwards. `None`: no bridge.
+    pub bridge: Option<Box<BridgeSettings>>,
     /// The settings of its kind, of those that nonnet makes.
     pub spec: Option<Spec>,
     /// Whether its bridge keeps it from other isolated ports. `None`: it is no port of a bridge.
@@ -127,6 +127,8 @@ pub struct Snapshot {
     pub addresses: Vec<Address>,
     /// Every unicast route and blackhole of its tables except the local one.
     pub routes: Vec<InstalledRoute>,
+    /// The VLANs of ports of bridges, by index; read where a bridge filters by them.
+    pub vlans: Vec<(u32, Vlans)>,
     /// The packet filter; only that of the server's own namespace is read.
     pub firewall: Option<Installed>,
     /// The root queue of every link that has one besides the kernel's default.
@@ -179,6 +181,8 @@ pub enum Change {
     Container(ContainerChange),
     /// Whether the link of this index leaves checksums to others was read.
     Offload(u32, bool),
+    /// The VLANs of the port of a bridge with this index were told.
+    Vlans(u32, Vlans),
     /// Open vSwitch has something else; it is the host's.
     Ovs(OvsChange),
     /// The packet filter was read: this is all of ours there is.
@@ -240,6 +244,7 @@ pub struct Namespace {
     routes: BTreeMap<Option<u32>, BTreeSet<InstalledRoute>>,
     sysctls: BTreeMap<EcoString, EcoString>,
     offloads: BTreeMap<u32, bool>,
+    vlans: BTreeMap<u32, Vlans>,
     firewall: Option<Installed>,
     queues: BTreeMap<u32, Queue>,
     mirrors: BTreeMap<(u32, Hook), u32>,
@@ -327,6 +332,11 @@ impl Namespace {
         self.firewall.as_ref()
     }
 
+    /// The VLANs that the port of a bridge with this index is in. `None`: they were not told.
+    pub fn vlans(&self, index: u32) -> Option<&Vlans> {
+        self.vlans.get(&index)
+    }
+
     fn set_link(&mut self, id: NamespaceId, link: Link, touched: &mut Touched) {
         let old = self.links.get(&link.index);
         if old == Some(&link) {
@@ -350,6 +360,9 @@ impl Namespace {
         if !link.up && self.links.get(&link.index).is_some_and(|old| old.up) {
             self.routes.remove(&Some(link.index));
         }
+        if link.master.is_none() {
+            self.vlans.remove(&link.index);
+        }
         self.links.insert(link.index, link);
     }
 
@@ -359,6 +372,7 @@ impl Namespace {
         self.offloads.remove(&index);
         self.queues.remove(&index);
         self.mirrors.retain(|(of, _), to| *of != index && *to != index);
+        self.vlans.remove(&index);
         let Some(link) = self.links.remove(&index) else { return };
         if self.names.get(&link.name) == Some(&index) {
             self.names.remove(&link.name);
@@ -421,6 +435,13 @@ impl Namespace {
         }
     }
 
+    fn set_vlans(&mut self, id: NamespaceId, index: u32, vlans: Vlans, touched: &mut Touched) {
+        if self.vlans.get(&index) != Some(&vlans) {
+            self.vlans.insert(index, vlans);
+            self.touch(id, Some(index), touched);
+        }
+    }
+
     fn replace(&mut self, id: NamespaceId, snapshot: Snapshot, touched: &mut Touched) {
         let present: BTreeSet<u32> = snapshot.links.iter().map(|l| l.index).collect();
         let gone: Vec<u32> = self.links.keys().copied().filter(|i| !present.contains(i)).collect();
@@ -429,6 +450,9 @@ impl Namespace {
         }
         for link in snapshot.links {
             self.set_link(id, link, touched);
+        }
+        for (index, vlans) in snapshot.vlans {
+            self.set_vlans(id, index, vlans, touched);
         }
         let mut addresses: BTreeMap<u32, BTreeMap<IpNet, Address>> = BTreeMap::new();
         for address in snapshot.addresses {
@@ -646,6 +670,7 @@ impl Namespace {
                     self.touch(id, Some(index), touched);
                 }
             }
+            Change::Vlans(index, vlans) => self.set_vlans(id, index, vlans, touched),
             Change::Sysctl(path, value) => {
                 if self.sysctls.insert(path, value.clone()) != Some(value) {
                     touched.link(id, LinkName::loopback());

@@ -19,7 +19,7 @@ use crate::mirror::{
 };
 use crate::name::{LinkName, Mac};
 use crate::object::firewall::{Borrow, ElementChange, Installed};
-use crate::object::{Hook, Owner, Shape, TrafficChange, TrafficSet};
+use crate::object::{BridgeSettings, Hook, Owner, Shape, TrafficChange, TrafficSet, Vlans};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, PlacedRoute, Plan, Refusal};
 
 const ENOENT: i32 = 2;
@@ -28,6 +28,7 @@ const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
 const ENETUNREACH: i32 = 101;
 const EADDRNOTAVAIL: i32 = 99;
+const EOPNOTSUPP: i32 = 95;
 const ESRCH: i32 = 3;
 
 /// The kernel in memory.
@@ -48,6 +49,8 @@ struct Space {
     links: BTreeMap<u32, Link>,
     addresses: Vec<Address>,
     routes: Vec<InstalledRoute>,
+    /// Of ports of bridges.
+    vlans: BTreeMap<u32, Vlans>,
     firewall: Installed,
     queues: BTreeMap<u32, Shape>,
     mirrors: BTreeMap<(u32, Hook), u32>,
@@ -105,6 +108,7 @@ impl Model {
             kind: kind.into(),
             mtu: 1500,
             up: true,
+            bridge: (kind == "bridge").then(|| Box::new(BridgeSettings::NEW)),
             ..Link::default()
         };
         self.insert(id, link).map(|(_, seen)| vec![seen]).unwrap_or_default()
@@ -132,6 +136,7 @@ impl Model {
             links: space.links.values().cloned().collect(),
             addresses: space.addresses.clone(),
             routes: space.routes.clone(),
+            vlans: space.vlans.clone().into_iter().collect(),
             firewall: (id == NamespaceId::Host).then(|| space.firewall.clone()),
             queues: space
                 .queues
@@ -201,6 +206,10 @@ impl Model {
                 let change = Change::Offload(self.find(link)?, *on);
                 Ok(vec![observed(link.namespace, change)])
             }
+            Operation::VlanAdd { link, vlans, .. } => self.vlans(link, |has| has.0.extend(&vlans.0)),
+            Operation::VlanDel { link, vlans } => {
+                self.vlans(link, |has| has.0.retain(|vlan, _| !vlans.0.contains_key(vlan)))
+            }
             Operation::Ovs(operation) => self.ovs(operation),
             Operation::Elements(change) => self.elements(change),
             Operation::Borrow(borrow) => self.borrow(borrow),
@@ -236,6 +245,20 @@ impl Model {
             namespace: set.link.namespace,
             change,
         }])
+    }
+
+    fn vlans(&mut self, link: &LinkRef, change: impl FnOnce(&mut Vlans)) -> Result<Vec<Observation>, Refusal> {
+        let index = self.find(link)?;
+        let space = self.space(link.namespace)?;
+        let master = space.links.get(&index).and_then(|port| port.master);
+        let filters = master.and_then(|master| space.links.get(&master)?.bridge.as_ref()?.vlan_filtering);
+        if filters.is_none() {
+            return Err(refusal(EOPNOTSUPP, "it is no port of a bridge"));
+        }
+        let vlans = space.vlans.entry(index).or_insert_with(|| Vlans::access(None, []));
+        change(vlans);
+        let told = Change::Vlans(index, vlans.clone());
+        Ok(vec![observed(link.namespace, told)])
     }
 
     /// Does a plan until the step `stop`, if given, and fails the steps for which `fails` says so.
@@ -312,13 +335,15 @@ impl Model {
             ..Link::default()
         };
         match new {
-            NewLink::Bridge { mac, mtu, stp } => {
+            NewLink::Bridge { mac, mtu, settings } => {
                 let mtu = mtu.unwrap_or(1500);
+                let mut has = BridgeSettings::NEW;
+                has.change(settings);
                 let bridge = Link {
                     kind: "bridge".into(),
                     mac: *mac,
                     mtu,
-                    stp: Some(*stp),
+                    bridge: Some(Box::new(has)),
                     ..base
                 };
                 Ok(vec![self.insert(link.namespace, bridge)?.1])
@@ -405,6 +430,11 @@ impl Model {
             Some(None) => Some(None),
             None => None,
         };
+        if let (Some(master), Ok(space)) = (master, self.space(id))
+            && space.links.get(&index).is_some_and(|link| link.master != master)
+        {
+            space.vlans.remove(&index);
+        }
         let set = set.clone();
         let seen = self.change(id, index, |l| {
             l.name = set.name.as_ref().map_or_else(|| l.name.clone(), |n| n.as_str().into());
@@ -421,7 +451,9 @@ impl Model {
                 set.isolated.or(l.isolated).or(Some(false))
             };
             l.hairpin = l.isolated.and(set.hairpin.or(l.hairpin).or(Some(false)));
-            l.stp = set.stp.filter(|_| l.kind == "bridge").or(l.stp);
+            if let Some((has, set)) = l.bridge.as_deref_mut().zip(set.bridge.as_deref()) {
+                has.change(set);
+            }
             l.up = set.up.unwrap_or(l.up);
             l.carrier = l.up;
         })?;
@@ -439,6 +471,7 @@ impl Model {
         let Some(link) = space.links.remove(&index) else {
             return;
         };
+        space.vlans.remove(&index);
         space.addresses.retain(|a| a.index != index);
         space.routes.retain(|r| r.index != Some(index));
         let of_link = |path: &EcoString| path.split('/').nth(2) == Some(link.name.as_str());

@@ -3,6 +3,7 @@
 //! A table's compile function makes them from a row; [`crate::diff`] compares them with the mirror of the kernel. Nothing here knows
 //! rows, databases or netlink.
 
+mod bridge;
 pub mod container;
 mod dhcp;
 pub mod firewall;
@@ -13,6 +14,7 @@ mod routes;
 mod spec;
 mod taken;
 mod traffic;
+mod vlans;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,6 +22,7 @@ use std::net::IpAddr;
 use ecow::EcoString;
 use ipnet::IpNet;
 
+pub use self::bridge::{Bridge, BridgeSettings};
 pub use self::container::{Container, Mesh};
 pub use self::dhcp::Dhcp;
 pub use self::firewall::Firewall;
@@ -33,8 +36,9 @@ pub use self::spec::{
 };
 pub use self::taken::{Former, Taken};
 pub use self::traffic::{Hook, Shape, Traffic, TrafficChange, TrafficSet};
+pub use self::vlans::{Membership, VLAN_DEFAULT, VLAN_MAX, Vlans};
 use crate::limits::ROUTE_TABLE_MAIN;
-use crate::name::{LinkName, Mac};
+use crate::name::LinkName;
 
 /// The row that wants an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,23 +130,6 @@ pub enum Object {
     ResolvConf(ResolvConf),
     /// Rates and copies of a pair's traffic.
     Traffic(Traffic),
-}
-
-/// A Linux bridge in the server's own namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bridge {
-    /// Its name.
-    pub name: LinkName,
-    /// Its hardware address. `None` leaves it to the kernel, which then changes it as ports come and go.
-    pub mac: Option<Mac>,
-    /// Its MTU in bytes. `None` leaves it to the kernel.
-    pub mtu: Option<u32>,
-    /// Whether it speaks the spanning tree protocol.
-    pub stp: bool,
-    /// Whether it carries IPv6; if not, the kernel makes no link-local address on it (`addr_gen_mode none`).
-    pub ipv6: bool,
-    /// Whether a bridge of that name which somebody else made is taken over.
-    pub adopt: bool,
 }
 
 /// Addresses on a link of the server's own namespace.

@@ -13,7 +13,9 @@ use crate::mirror::NamespaceId;
 use crate::name::{LinkName, Mac};
 use crate::object::container::{ContainerOperation, MeshOperation};
 use crate::object::firewall::{Borrow, ElementChange};
-use crate::object::{Listen, ObjectKey, OvsOperation, Owner, ResolvConfSet, Route, Spec, TrafficSet};
+use crate::object::{
+    BridgeSettings, Listen, ObjectKey, OvsOperation, Owner, ResolvConfSet, Route, Spec, TrafficSet, Vlans,
+};
 
 /// When a step runs: all steps of a phase are over before the next phase begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,8 +64,8 @@ pub enum NewLink {
         mac: Option<Mac>,
         /// Its MTU in bytes.
         mtu: Option<u32>,
-        /// Whether it speaks the spanning tree protocol.
-        stp: bool,
+        /// How it forwards, where that is other than the kernel would have it.
+        settings: Box<BridgeSettings>,
     },
     /// A veth pair.
     Veth {
@@ -104,8 +106,8 @@ pub struct LinkChange {
     pub master: Option<Option<LinkRef>>,
     /// Whether the kernel makes no IPv6 address by itself.
     pub address_generation_off: Option<bool>,
-    /// Whether a bridge speaks the spanning tree protocol.
-    pub stp: Option<bool>,
+    /// How a bridge forwards.
+    pub bridge: Option<Box<BridgeSettings>>,
     /// The settings of its kind.
     pub spec: Option<Box<Spec>>,
     /// Whether its bridge keeps it from the other ports that are isolated.
@@ -225,6 +227,22 @@ pub enum Operation {
         on: bool,
         /// What it did before, if that was read.
         was: Option<bool>,
+    },
+    /// Put a port of a bridge into VLANs.
+    VlanAdd {
+        /// The port's link.
+        link: LinkRef,
+        /// The VLANs.
+        vlans: Vlans,
+        /// How the port was in those of them that it was in already.
+        was: Vlans,
+    },
+    /// Take a port of a bridge out of VLANs.
+    VlanDel {
+        /// The port's link.
+        link: LinkRef,
+        /// The VLANs.
+        vlans: Vlans,
     },
     /// Change the database of Open vSwitch.
     Ovs(OvsOperation),
@@ -371,6 +389,17 @@ impl Operation {
                 on: was?,
                 was: Some(on),
             },
+            Self::VlanAdd { link, vlans, was } if was.is_empty() => Self::VlanDel { link, vlans },
+            Self::VlanAdd { link, vlans, was } => Self::VlanAdd {
+                link,
+                vlans: was,
+                was: vlans,
+            },
+            Self::VlanDel { link, vlans } => Self::VlanAdd {
+                link,
+                vlans,
+                was: Vlans::default(),
+            },
             Self::Ovs(operation) => Self::Ovs(operation.inverse()?),
             Self::Elements(change) => Self::Elements(change.inverse()?),
             Self::Borrow(Borrow { path, value }) => {
@@ -398,6 +427,8 @@ impl Operation {
             | Self::LinkSet { link, .. }
             | Self::LinkDel { link }
             | Self::Offload { link, .. }
+            | Self::VlanAdd { link, .. }
+            | Self::VlanDel { link, .. }
             | Self::AddressAdd { link, .. }
             | Self::AddressDel { link, .. } => link.namespace,
             Self::RouteAdd(route) | Self::RouteReplace { new: route, .. } | Self::RouteDel(route) => route.namespace,
@@ -465,6 +496,8 @@ impl fmt::Display for Operation {
             Self::Offload { link, on, .. } => {
                 write!(f, "set link {link} checksum offload {}", if *on { "on" } else { "off" })
             }
+            Self::VlanAdd { link, vlans, .. } => write!(f, "add vlan {vlans} to {link}"),
+            Self::VlanDel { link, vlans } => write!(f, "delete vlan {vlans} from {link}"),
             Self::Ovs(operation) => write!(f, "{operation}"),
             Self::Elements(change) => write!(f, "{change}"),
             Self::Borrow(borrow) => write!(f, "{borrow}"),
@@ -478,8 +511,8 @@ impl fmt::Display for Operation {
 impl fmt::Display for NewLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (mac, mtu) = match self {
-            Self::Bridge { mac, mtu, stp } => {
-                write!(f, "type bridge{}", if *stp { " stp on" } else { "" })?;
+            Self::Bridge { mac, mtu, settings } => {
+                write!(f, "type bridge{settings}")?;
                 (mac, mtu)
             }
             Self::Veth { peer, peer_mac, mtu } => {
@@ -525,8 +558,8 @@ impl fmt::Display for LinkChange {
         if let Some(off) = self.address_generation_off {
             write!(f, " ipv6 {}", on(!off))?;
         }
-        if let Some(stp) = self.stp {
-            write!(f, " stp {}", on(stp))?;
+        if let Some(bridge) = &self.bridge {
+            write!(f, "{bridge}")?;
         }
         if let Some(spec) = &self.spec {
             write!(f, " type {spec}")?;

@@ -422,7 +422,7 @@ fn remove_from<K: Eq + Hash>(sets: &mut HashMap<K, BTreeSet<ObjectKey>>, place: 
 #[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {
     use super::*;
-    use crate::object::{Addresses, Bridge};
+    use crate::object::{Addresses, Bridge, BridgeSettings};
 
     fn bridge(uuid: u128, stp: bool) -> Wanted {
         let name = LinkName::observed("br0");
@@ -430,7 +430,10 @@ mod tests {
             name,
             mac: None,
             mtu: None,
-            stp,
+            settings: BridgeSettings {
+                stp: Some(stp),
+                ..BridgeSettings::NEW
+            },
             ipv6: false,
             adopt: false,
         });

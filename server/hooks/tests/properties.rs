@@ -11,8 +11,8 @@ use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
 use nonnet_hooks::object::firewall::{Firewall, Part, Protocol, Set};
 use nonnet_hooks::object::{
-    Addresses, Bridge, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, OvsBridge, OvsOperation, OvsPort, Owner,
-    Port, PortKind, Role, Route, RouteKind, Single, Spec, Tap, Vxlan, Wanted,
+    Addresses, Bridge, BridgeSettings, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, OvsBridge, OvsOperation,
+    OvsPort, Owner, Port, PortKind, Role, Route, RouteKind, Single, Spec, Tap, Vlans, Vxlan, Wanted,
 };
 use nonnet_hooks::plan::{LinkRef, Operation, PlacedRoute, Plan, Step};
 use nonnet_hooks::want::{Mark, Resolution, Want};
@@ -36,10 +36,11 @@ fn netns(at: usize) -> NetnsRef {
 }
 
 prop_compose! {
-    fn bridge(at: usize)(present: bool, mac in proptest::option::of(1_u8..4), mtu in proptest::option::of(1400_u32..1403), stp: bool, ipv6: bool, adopt: bool)
+    fn bridge(at: usize)(present: bool, mac in proptest::option::of(1_u8..4), mtu in proptest::option::of(1400_u32..1403), stp: bool, ipv6: bool, adopt: bool, vlan_filtering: bool)
         -> Option<Wanted> {
+        let settings = BridgeSettings { stp: Some(stp), vlan_filtering: Some(vlan_filtering), ..BridgeSettings::NEW };
         let mac = mac.map(|m| Mac([2, 0, 0, 0, 1, m]));
-        let object = Object::Bridge(Bridge { name: name(&format!("br{at}")), mac, mtu, stp, ipv6, adopt });
+        let object = Object::Bridge(Bridge { name: name(&format!("br{at}")), mac, mtu, settings, ipv6, adopt });
         present.then_some(Wanted { owner: owner("bridges", at as u128), object })
     }
 }
@@ -101,6 +102,7 @@ prop_compose! {
         rank in 0_u32..2,
         ipv6: bool,
         (isolated, hairpin) in any::<(bool, bool)>(),
+        vlans in proptest::option::of((proptest::option::of(1_u16..4), proptest::collection::btree_set(1_u16..5, 0..3))),
     ) -> Option<Wanted> {
         let gateway = gateway && !addresses.is_empty();
         // One destination per port: two ports of a namespace cannot both have the same route.
@@ -123,6 +125,7 @@ prop_compose! {
             ipv6,
             isolated,
             hairpin,
+            vlans: vlans.filter(|_| bridge.is_some()).map(|(tag, trunks)| Vlans::access(tag, trunks)),
             ..Port::new(name(&format!("vi{at}")), name(&format!("eth{peer}")), netns(space))
         };
         (present > 0).then_some(Wanted { owner: owner("ports", at as u128), object: Object::Port(veth) })
@@ -399,7 +402,7 @@ fn as_it_was(link: Link) -> Link {
         carrier: false,
         mac: None,
         mtu: 0,
-        stp: None,
+        bridge: None,
         address_generation_off: None,
         ..link
     }
@@ -489,7 +492,7 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
     match object {
         Object::Bridge(bridge) => {
             let link = host.link(&bridge.name).unwrap();
-            assert!(link.up && link.stp == Some(bridge.stp) && link.kind == "bridge");
+            assert!(link.up && link.bridge.as_deref() == Some(&bridge.settings) && link.kind == "bridge");
             assert!(bridge.mac.is_none_or(|mac| link.mac == Some(mac)));
             assert!(bridge.mtu.is_none_or(|mtu| link.mtu == mtu));
             assert!(link.address_generation_off == Some(!bridge.ipv6) || want.mark().taken(link).is_some());
@@ -541,6 +544,9 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
             assert!(veth.mtu.is_none_or(|mtu| inner.mtu == mtu && outer.mtu == mtu));
             let master = outer.master.map(|index| host.link_at(index).unwrap().name.clone());
             assert_eq!(master.as_deref(), veth.bridge.as_ref().map(LinkName::as_str));
+            if let Some(vlans) = &veth.vlans {
+                assert_eq!(host.vlans(outer.index).unwrap_or(&Vlans::access(None, [])), vlans);
+            }
             let have: BTreeSet<_> = inside.addresses(inner.index).map(|a| a.address).collect();
             assert_eq!(have, veth.addresses.iter().copied().collect());
             let have: BTreeSet<_> = inside

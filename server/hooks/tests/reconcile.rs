@@ -8,7 +8,7 @@ use nonnet_hooks::dhcp::{Lease, Progress, Request};
 use nonnet_hooks::mirror::{Change, DhcpClient, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{Bridge, Dhcp, NetnsRef, Object, Owner, Port, Route, RouteKind};
+use nonnet_hooks::object::{Bridge, BridgeSettings, Dhcp, NetnsRef, Object, Owner, Port, Route, RouteKind};
 use nonnet_hooks::plan::{Outcome, Plan, Refusal};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::report::{Event, EventKind, Report, State};
@@ -48,7 +48,7 @@ fn bridge(text: &str) -> Desired {
         name: name(text),
         mac: None,
         mtu: None,
-        stp: false,
+        settings: BridgeSettings::NEW,
         ipv6: false,
         adopt: false,
     })])

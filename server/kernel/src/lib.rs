@@ -9,6 +9,7 @@
 //! This crate never decides what should be: it does what a plan says and tells what the kernel and Open vSwitch say. It changes no link, address,
 //! route, file or row of Open vSwitch but by a plan, and never leaves its own thread in a namespace that is not the server's.
 
+mod bridge;
 mod command;
 mod containers;
 mod dhcp;

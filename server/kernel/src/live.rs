@@ -259,6 +259,7 @@ impl Live {
             // Where nobody serves names any more, the server is about to end.
             let _ = self.slow.listening.send(change);
         }
+        observed.extend(self.vlans(plan));
         self.send(Input::Ran {
             run,
             outcomes,
@@ -276,6 +277,22 @@ impl Live {
         } else {
             Ok(())
         }
+    }
+
+    /// The VLANs that ports are in after a plan that changed some: of what was so already the kernel tells nothing.
+    fn vlans(&mut self, plan: &Plan) -> Vec<Observation> {
+        let changes = |step: &nonnet_hooks::plan::Step| {
+            matches!(step.operation, Operation::VlanAdd { .. } | Operation::VlanDel { .. })
+        };
+        if !plan.steps.iter().any(changes) {
+            return Vec::new();
+        }
+        let vlans = self.spaces.vlans(NamespaceId::Host).unwrap_or_default();
+        let observation = |(index, vlans)| Observation {
+            namespace: NamespaceId::Host,
+            change: Change::Vlans(index, vlans),
+        };
+        vlans.into_iter().map(observation).collect()
     }
 
     /// Notes what takes long as started; it is of the last phase, and needs no other step.

@@ -14,16 +14,16 @@ use nonnet_hooks::object::{Route, RouteKind, Spec};
 use nonnet_hooks::plan::{LinkChange, NewLink};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
+    InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::spec;
 use crate::wire::Request;
+use crate::{bridge, spec};
 
 /// `RT_TABLE_LOCAL`: the kernel's own.
 const TABLE_LOCAL: u32 = 255;
@@ -43,10 +43,9 @@ pub(crate) fn link_add(name: &str, group: u32, new: &NewLink, site: Site) -> Req
     link.attributes.push(LinkAttribute::IfName(name.to_owned()));
     link.attributes.push(LinkAttribute::Group(group));
     let info = match new {
-        NewLink::Bridge { mac, mtu, stp } => {
+        NewLink::Bridge { mac, mtu, settings } => {
             push_mac_mtu(&mut link, *mac, *mtu);
-            let data = InfoData::Bridge(vec![InfoBridge::StpState(stp_state(*stp))]);
-            vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]
+            bridge::settings(settings)
         }
         NewLink::Veth { peer, peer_mac, mtu } => {
             push_mac_mtu(&mut link, None, *mtu);
@@ -80,14 +79,6 @@ fn push_mac_mtu(link: &mut LinkMessage, mac: Option<Mac>, mtu: Option<u32>) {
     link.attributes
         .extend(mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     link.attributes.extend(mtu.map(LinkAttribute::Mtu));
-}
-
-fn stp_state(on: bool) -> BridgeStpState {
-    if on {
-        BridgeStpState::KernelStp
-    } else {
-        BridgeStpState::Disabled
-    }
 }
 
 /// Changes the link of this index; `master` is the index of the bridge that the change names.
@@ -126,12 +117,8 @@ pub(crate) fn link_set(index: u32, set: &LinkChange, master: Option<u32>, ipv6: 
         let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)]);
         attributes.push(LinkAttribute::AfSpecUnspec(vec![inet6]));
     }
-    if let Some(stp) = set.stp {
-        let data = InfoData::Bridge(vec![InfoBridge::StpState(stp_state(stp))]);
-        attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Bridge),
-            LinkInfo::Data(data),
-        ]));
+    if let Some(settings) = &set.bridge {
+        attributes.push(LinkAttribute::LinkInfo(bridge::settings(settings)));
     }
     if let Some(spec) = &set.spec {
         attributes.push(LinkAttribute::LinkInfo(spec::change(spec)));
@@ -298,6 +285,9 @@ fn route_message(index: Option<u32>, route: &Route) -> RouteMessage {
 /// The change that a message tells of, if it is one that the mirror holds.
 pub(crate) fn change(message: RouteNetlinkMessage) -> Option<Change> {
     match message {
+        RouteNetlinkMessage::NewLink(link) if link.header.interface_family == AddressFamily::Bridge => {
+            bridge::vlans_of(&link).map(|vlans| Change::Vlans(link.header.index, vlans))
+        }
         RouteNetlinkMessage::NewLink(link) => link_of(&link).map(Change::LinkSet),
         // A bridge says with its own family that a port left; the link itself is still there.
         RouteNetlinkMessage::DelLink(link) => {
@@ -356,11 +346,7 @@ fn take_info(link: &mut Link, info: &LinkInfo) {
     match info {
         LinkInfo::Kind(kind) => link.kind = kind.to_string().into(),
         LinkInfo::Data(InfoData::Bridge(data)) => {
-            let stp = data.iter().find_map(|info| match info {
-                InfoBridge::StpState(state) => Some(*state != BridgeStpState::Disabled),
-                _ => None,
-            });
-            link.stp = stp.or(link.stp);
+            link.bridge = Some(Box::new(bridge::settings_of(data)));
         }
         LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
             for info in data {

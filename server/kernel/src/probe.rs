@@ -9,7 +9,7 @@ use ecow::{EcoString, eco_format};
 use nix::sched::{CloneFlags, unshare};
 use nonnet_hooks::mirror::NamespaceId;
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{Bond, Geneve, Ipvlan, Macvlan, Spec, Tap, Vlan, Vxlan};
+use nonnet_hooks::object::{Bond, BridgeSettings, Geneve, Ipvlan, Macvlan, Spec, Tap, Vlan, Vxlan};
 use nonnet_hooks::plan::{LinkRef, NewLink};
 use nonnet_hooks::want::Mark;
 
@@ -91,7 +91,17 @@ impl Capabilities {
 
     /// The capabilities as words to show: what is there.
     pub fn words(&self) -> Vec<EcoString> {
-        let mut words: Vec<EcoString> = self.links.iter().map(|kind| eco_format!("link:{kind}")).collect();
+        let mut words: Vec<EcoString> = self
+            .links
+            .iter()
+            .map(|word| {
+                if word == VLAN_FILTERING {
+                    word.clone()
+                } else {
+                    eco_format!("link:{word}")
+                }
+            })
+            .collect();
         words.extend(self.filter.iter().cloned());
         for (name, there) in [
             ("net_admin", self.net_admin),
@@ -167,6 +177,9 @@ fn try_links() -> Vec<EcoString> {
     made
 }
 
+/// The word for bridges whose ports have VLANs.
+const VLAN_FILTERING: &str = "bridge:vlan_filtering";
+
 /// What is tried, each under the word of its kind in rows; a pair comes first, since other links are made on it.
 fn trials() -> Vec<(&'static str, NewLink)> {
     let peer = LinkRef {
@@ -179,10 +192,14 @@ fn trials() -> Vec<(&'static str, NewLink)> {
         peer_mac: None,
         mtu: None,
     };
-    let bridge = NewLink::Bridge {
+    let bridge = |settings: BridgeSettings| NewLink::Bridge {
         mac: None,
         mtu: None,
-        stp: false,
+        settings: Box::new(settings),
+    };
+    let vlan_filtering = BridgeSettings {
+        vlan_filtering: Some(true),
+        ..BridgeSettings::default()
     };
     let single = |spec: Spec| NewLink::Single {
         spec,
@@ -208,7 +225,8 @@ fn trials() -> Vec<(&'static str, NewLink)> {
     // A link that takes its parent over leaves no room for others: the least demanding come first.
     vec![
         ("veth", veth),
-        ("bridge", bridge),
+        ("bridge", bridge(BridgeSettings::default())),
+        (VLAN_FILTERING, bridge(vlan_filtering)),
         ("macvlan", single(Spec::Macvlan(Macvlan::default()))),
         ("macvtap", single(Spec::Macvtap(Macvlan::default()))),
         ("vxlan", single(Spec::Vxlan(vxlan))),

@@ -19,6 +19,7 @@ use nonnet_hooks::plan::{
 use nonnet_hooks::want::Mark;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
+use crate::bridge;
 use crate::dhcp::Clients;
 use crate::firewall::Ruleset;
 use crate::limits::GROUP_DELETE_MIN;
@@ -208,6 +209,8 @@ impl<'a> Runner<'a> {
             Operation::RouteAdd(at) => message::route_add(self.index_of(at)?, &at.route),
             Operation::RouteReplace { new, .. } => message::route_replace(self.index_of(new)?, &new.route),
             Operation::RouteDel(at) => message::route_del(self.index_of(at)?, &at.route),
+            Operation::VlanAdd { link, vlans, .. } => bridge::vlans_add(self.index(link)?, vlans),
+            Operation::VlanDel { link, vlans } => bridge::vlans_del(self.index(link)?, vlans),
             Operation::LinkDel { .. }
             | Operation::DhcpStart(_)
             | Operation::DhcpStop { .. }
@@ -539,7 +542,24 @@ fn explained(operation: &Operation, refused: Refusal) -> Refusal {
             text: ecow::eco_format!("this kernel has no links of kind {}: {}", spec.kind(), refused.text),
             ..refused
         },
+        Operation::LinkAdd {
+            new: NewLink::Bridge { settings, .. },
+            ..
+        } if refused.errno == libc::EOPNOTSUPP && settings.vlan_filtering.is_some() => without_vlans(&refused),
+        Operation::LinkSet { set, .. }
+            if refused.errno == libc::EOPNOTSUPP
+                && set.bridge.as_ref().is_some_and(|set| set.vlan_filtering.is_some()) =>
+        {
+            without_vlans(&refused)
+        }
         _ => refused,
+    }
+}
+
+fn without_vlans(refused: &Refusal) -> Refusal {
+    Refusal {
+        text: ecow::eco_format!("this kernel has no bridges that filter VLANs: {}", refused.text),
+        errno: refused.errno,
     }
 }
 

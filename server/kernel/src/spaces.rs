@@ -8,12 +8,11 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use nonnet_hooks::limits::PROTOCOL;
-use nonnet_hooks::mirror::{Change, InstalledRoute, NamespaceId, Observation, Snapshot};
+use nonnet_hooks::mirror::{Change, InstalledRoute, Link, NamespaceId, Observation, Snapshot};
 use nonnet_hooks::object::firewall::Installed;
-use nonnet_hooks::object::{Hook, NetnsRef};
+use nonnet_hooks::object::{Hook, NetnsRef, Vlans};
 use rtnetlink::packet_route::AddressFamily;
 
-use crate::events;
 use crate::firewall::Ruleset;
 use crate::hub::Hub;
 use crate::limits::{EVENT_BUFFER_BYTES, EVENT_BUFFER_INSIDE_BYTES};
@@ -21,6 +20,7 @@ use crate::message;
 use crate::netns::{Netns, Sockets};
 use crate::probe;
 use crate::traffic;
+use crate::{bridge, events};
 
 /// An open namespace.
 #[derive(Debug)]
@@ -176,6 +176,11 @@ impl Spaces {
         }
     }
 
+    /// The VLANs of the ports of a namespace's bridges, by index.
+    pub(crate) fn vlans(&mut self, id: NamespaceId) -> io::Result<Vec<(u32, Vlans)>> {
+        self.open.get_mut(&id).map_or_else(|| Ok(Vec::new()), vlans)
+    }
+
     /// Reads all that a namespace has.
     pub(crate) fn dump(&mut self, id: NamespaceId) -> io::Result<Observation> {
         let routes = self.routes(id)?;
@@ -195,6 +200,14 @@ impl Spaces {
                 Some(Change::AddressSet(address)) => snapshot.addresses.push(address),
                 _ => {}
             }
+        }
+        let filters = |link: &Link| {
+            link.bridge
+                .as_ref()
+                .is_some_and(|bridge| bridge.vlan_filtering == Some(true))
+        };
+        if snapshot.links.iter().any(filters) {
+            snapshot.vlans = vlans(space)?;
         }
         if id == NamespaceId::Host {
             let firewall = self.firewall.as_mut().map(Ruleset::read).transpose()?;
@@ -320,4 +333,14 @@ fn concerns(id: NamespaceId, route: &InstalledRoute) -> bool {
 /// down the mirror drops by itself.
 fn drops_routes(change: &Change) -> bool {
     matches!(change, Change::AddressGone(..))
+}
+
+fn vlans(space: &mut Space) -> io::Result<Vec<(u32, Vlans)>> {
+    let ports = space.sockets.wire.dump(bridge::ports())?;
+    let changes = ports.into_iter().flatten().filter_map(message::change);
+    let vlans = changes.filter_map(|change| match change {
+        Change::Vlans(index, vlans) => Some((index, vlans)),
+        _ => None,
+    });
+    Ok(vlans.collect())
 }

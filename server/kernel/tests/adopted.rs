@@ -4,7 +4,7 @@
 mod lab;
 
 use lab::{Lab, isolate, name, owner, sh, try_sh};
-use nonnet_hooks::object::{Bridge, NetnsRef, Object, Port, PortKind, Role};
+use nonnet_hooks::object::{Bridge, BridgeSettings, NetnsRef, Object, Port, PortKind, Role};
 use nonnet_hooks::reconcile::Desired;
 use nonnet_hooks::report::{EventKind, State};
 
@@ -13,7 +13,7 @@ fn bridge(adopt: bool) -> Object {
         name: name("br0"),
         mac: None,
         mtu: None,
-        stp: false,
+        settings: BridgeSettings::default(),
         ipv6: false,
         adopt,
     })

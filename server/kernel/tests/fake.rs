@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{Bridge, NetnsRef, Object, Owner, Port};
+use nonnet_hooks::object::{Bridge, BridgeSettings, NetnsRef, Object, Owner, Port};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::want::Mark;
 use nonnet_kernel::{Command, Fake, Inputs, Kernel};
@@ -33,7 +33,7 @@ fn rows() -> Vec<(Owner, Desired)> {
         name: name("br0"),
         mac: None,
         mtu: None,
-        stp: false,
+        settings: BridgeSettings::NEW,
         ipv6: false,
         adopt: false,
     };

@@ -40,7 +40,7 @@ impl<'a> Planner<'a> {
             alias: Some(self.taken_alias(owner, link, host)),
             mac: bridge.mac,
             mtu: bridge.mtu,
-            stp: Some(bridge.stp),
+            bridge: Some(Box::new(bridge.settings.clone())),
             up: Some(true),
             ..LinkChange::default()
         };

@@ -122,7 +122,9 @@ fn differing(set: &LinkChange, namespace: &Namespace, have: &Link) -> (LinkChang
     let mac = pick(set.mac.as_ref(), have.mac.as_ref());
     let mtu = pick(set.mtu.as_ref(), Some(&have.mtu));
     let up = pick(set.up.as_ref(), Some(&have.up));
-    let stp = pick(set.stp.as_ref(), have.stp.as_ref());
+    let bridge = set.bridge.as_deref().zip(have.bridge.as_deref());
+    let bridge = bridge.map(|(set, have)| set.differing(have)).unwrap_or_default();
+    let bridge = [bridge.0, bridge.1].map(|side| (!side.is_empty()).then(|| Box::new(side)));
     let spec = pick(set.spec.as_deref(), have.spec.as_ref());
     let spec = (spec.0.map(Box::new), spec.1.map(Box::new));
     let isolated = pick(set.isolated.as_ref(), have.isolated.as_ref());
@@ -156,7 +158,7 @@ fn differing(set: &LinkChange, namespace: &Namespace, have: &Link) -> (LinkChang
             mtu: if second { mtu.1 } else { mtu.0 },
             master: if second { master.1.clone() } else { master.0.clone() },
             address_generation_off: side(&address_generation_off),
-            stp: side(&stp),
+            bridge: bridge[usize::from(second)].clone(),
             spec: if second { spec.1.clone() } else { spec.0.clone() },
             isolated: side(&isolated),
             hairpin: side(&hairpin),

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::{End, For, Planner, Verdict, reference};
 use crate::mirror::{AddressState, Link, Namespace, NamespaceId};
 use crate::name::LinkName;
-use crate::object::{Datapath, Object, ObjectKey, Owner, Port, PortKind};
+use crate::object::{Datapath, Object, ObjectKey, Owner, Port, PortKind, Vlans};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase};
 use crate::want::Resolution;
 
@@ -277,6 +277,14 @@ impl<'a> Planner<'a> {
         let was = |of: fn(&Link) -> Option<bool>| have.and_then(of).unwrap_or(false);
         let (isolated, hairpin) = (was(|have| have.isolated), was(|have| have.hairpin));
         let steps = self.configure(of, &end, &set);
+        if let Some(vlans) = port.vlans.as_ref().filter(|_| is_on_bridge) {
+            let needs: Vec<usize> = end.needs.iter().chain(&steps).copied().collect();
+            let have = end
+                .have
+                .filter(|_| same)
+                .and_then(|(space, link)| space.vlans(link.index));
+            self.join_vlans(of, &end.link, vlans, have, &needs);
+        }
         if is_on_bridge && (isolated, hairpin) != (port.isolated, port.hairpin) {
             // The kernel asks the bridge that a link was a port of before the message: this one comes after.
             let change = |isolated_is: bool, hairpin_is: bool| LinkChange {
@@ -291,6 +299,35 @@ impl<'a> Planner<'a> {
             };
             let needs: Vec<usize> = end.needs.iter().chain(&steps).copied().collect();
             self.step(of, Phase::Raise, &needs, operation);
+        }
+    }
+
+    /// Has a port of a bridge in these VLANs and no others.
+    fn join_vlans(&mut self, of: For<'_>, link: &LinkRef, vlans: &Vlans, have: Option<&Vlans>, needs: &[usize]) {
+        let new = Vlans::access(None, []);
+        let have = have.unwrap_or(&new);
+        let (add, del) = (vlans.beside(have), have.without(vlans));
+        let link = || link.clone();
+        let mut needs = needs.to_vec();
+        if !add.is_empty() {
+            let was = have.without(&have.without(&add));
+            let add = Operation::VlanAdd {
+                link: link(),
+                vlans: add,
+                was,
+            };
+            needs.push(self.step(of, Phase::Raise, &needs, add));
+        }
+        if !del.is_empty() {
+            self.step(
+                of,
+                Phase::Raise,
+                &needs,
+                Operation::VlanDel {
+                    link: link(),
+                    vlans: del,
+                },
+            );
         }
     }
 

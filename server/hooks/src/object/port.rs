@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ecow::EcoString;
 use ipnet::IpNet;
 
-use super::{NetnsRef, Route, Spec};
+use super::{NetnsRef, Route, Spec, Vlans};
 use crate::name::{LinkName, Mac};
 
 /// A port: a link with an end at `ifname` in `netns`, and what is on that end. A pair has its other end, `name`, in the server's own namespace.
@@ -45,6 +45,8 @@ pub struct Port {
     pub isolated: bool,
     /// Whether its bridge sends back to it what came from it: what a container sends to a port of the host that is published for it.
     pub hairpin: bool,
+    /// The VLANs that it is in on its bridge, where that filters by them.
+    pub vlans: Option<Vlans>,
     /// Settings below `/proc/sys/net` of the namespace, path to value (`ipv4/conf/eth0/rp_filter` to `0`).
     pub sysctls: BTreeMap<EcoString, EcoString>,
 }
@@ -112,6 +114,7 @@ impl Port {
             up: true,
             isolated: false,
             hairpin: false,
+            vlans: None,
             sysctls: BTreeMap::new(),
         }
     }

@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::{LinkName, Mac};
 use crate::naming;
-use crate::object::{self, NetnsRef, Object, Role, Route, RouteKind};
+use crate::object::{self, NetnsRef, Object, Role, Route, RouteKind, Vlans};
 use crate::options::{self, Options};
 use crate::reconcile::Desired;
 use crate::sysctl;
@@ -286,6 +286,7 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         sysctls,
     };
     check_port(&port, &blame)?;
+    check_vlans(tables, rows, row, bridge).map_err(|(column, why)| blame.fault(column, why))?;
     Ok(port)
 }
 
@@ -330,6 +331,22 @@ fn check_port(port: &Port, blame: &Blame<'_>) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Whether VLANs are told apart where the row speaks of them.
+fn check_vlans(tables: &Tables, rows: &dyn Rows, row: &Row, bridge: Option<Uuid>) -> Result<(), (&'static str, &'static str)> {
+    let said = [
+        ("tag", switched::tag(tables, row).is_some()),
+        ("trunks", !row.get(tables.ports.trunks).is_empty()),
+    ];
+    let bridge = bridge.and_then(|uuid| rows.row(tables.bridges.this, uuid));
+    let filters = bridge.is_some_and(|row| {
+        switched::is_ovs(&tables.bridges, row) || row.get(tables.bridges.vlan_filtering).as_bool() == Some(true)
+    });
+    match said.into_iter().find(|(_, is_said)| *is_said && !filters) {
+        Some((column, _)) => Err((column, "only a bridge of kind \"ovs\", or with vlan_filtering, tells VLANs apart")),
+        None => Ok(()),
+    }
 }
 
 /// The subnets that the port reaches without a gateway.
@@ -567,6 +584,9 @@ fn object(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> obje
         isolated: port.isolated,
         hairpin: port.bridge.is_some() && !row.get(view.tables.ports.forwards).is_empty(),
         mtu: port.mtu.or(lease.and_then(|lease| lease.mtu)),
+        vlans: bridge
+            .filter(|row| row.get(view.tables.bridges.vlan_filtering).as_bool() == Some(true))
+            .map(|_| Vlans::access(switched::tag(view.tables, row), switched::vlans(row, view.tables.ports.trunks))),
         bridge: bridge.and_then(|row| bridges::link_name(&view.tables.bridges, row).ok()),
         ipv6: port.options.accept_ra || addresses.iter().any(|address| address.addr().is_ipv6()),
         name: port.name,

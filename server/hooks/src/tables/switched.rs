@@ -129,10 +129,7 @@ pub(crate) fn port(tables: &Tables, row: &Row, bridge_row: &Row, mut port: objec
     };
     let columns = &tables.ports;
     let on_switch = OvsPort {
-        // The tag of a vlan link is in what it sends already.
-        tag: number(row, columns.tag)
-            .filter(|_| text(row, columns.kind) != "vlan")
-            .and_then(|tag| u16::try_from(tag).ok()),
+        tag: tag(tables, row),
         trunks: vlans(row, columns.trunks),
         ..OvsPort::system(port.name.clone(), bridge)
     };
@@ -185,7 +182,14 @@ fn datapath_type<'a>(columns: &bridges::Columns, bridge: &'a Row) -> Option<&'a 
     bridge.get(columns.other_config).get_str(DATAPATH_TYPE)
 }
 
-fn vlans(row: &Row, column: ColumnIndex) -> BTreeSet<u16> {
+/// The VLAN in which a port is without a tag. That of a vlan link is in what it sends already.
+pub(crate) fn tag(tables: &Tables, port: &Row) -> Option<u16> {
+    let tag = number(port, tables.ports.tag).filter(|_| text(port, tables.ports.kind) != "vlan");
+    tag.and_then(|tag| u16::try_from(tag).ok())
+}
+
+/// The VLANs in a column.
+pub(crate) fn vlans(row: &Row, column: ColumnIndex) -> BTreeSet<u16> {
     let keys = row.get(column).keys().filter_map(Atom::as_integer);
     keys.filter_map(|vlan| u16::try_from(vlan).ok()).collect()
 }

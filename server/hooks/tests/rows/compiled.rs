@@ -45,8 +45,8 @@ fn network_of_ports_on_a_bridge_is_compiled() {
         panic!("{desired:?}")
     };
     assert_eq!(
-        (bridge.name.as_str(), bridge.mtu, bridge.ipv6, bridge.stp),
-        ("br0", Some(1400), false, false)
+        (bridge.name.as_str(), bridge.mtu, bridge.ipv6, bridge.settings.stp),
+        ("br0", Some(1400), false, Some(false))
     );
     assert!(bridge.mac.is_some());
     let [Object::Addresses(addresses), Object::Firewall(_)] = &objects(&desired, "networks")[..] else {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nonnet_hooks::name::{LinkName, Mac};
-use nonnet_hooks::object::{Addresses, Bridge, NetnsRef, Object, Owner, Port, Route};
+use nonnet_hooks::object::{Addresses, Bridge, BridgeSettings, NetnsRef, Object, Owner, Port, Route};
 use nonnet_hooks::reconcile::{Desired, Heal, Input, Options, Output, Reconciler};
 use nonnet_hooks::report::{Event, EventKind, Report, State};
 use nonnet_hooks::want::Mark;
@@ -81,7 +81,7 @@ pub(crate) fn bridge(text: &str) -> Desired {
         name: name(text),
         mac,
         mtu: None,
-        stp: false,
+        settings: BridgeSettings::NEW,
         ipv6: false,
         adopt: false,
     };
