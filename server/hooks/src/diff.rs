@@ -23,6 +23,7 @@ use crate::limits::PROTOCOL;
 use crate::mirror::{Link, Mirror, Namespace, NamespaceId};
 use crate::name::LinkName;
 use crate::object::{Addresses, Bridge, BridgeSettings, Object, ObjectKey, OvsMark, Owner, Wanted};
+use crate::path::{ETHERNET_MTU, Paths};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase, PlacedRoute, Plan, Step};
 use crate::want::{Resolution, Want};
 
@@ -368,7 +369,10 @@ impl<'a> Planner<'a> {
         };
         let new = NewLink::Bridge {
             mac: bridge.mac,
-            mtu: bridge.mtu,
+            mtu: self
+                .paths(host)
+                .of_bridge(bridge)
+                .filter(|mtu| bridge.mtu.is_some() || *mtu != ETHERNET_MTU),
             settings: Box::new(bridge.settings.differing(&BridgeSettings::NEW).0),
         };
         let end = self.add_link(of, Phase::CreateBridge, &needs, link, new);
@@ -399,15 +403,26 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// The MTU of the way that frames take.
+    fn paths(&self, host: &'a Namespace) -> Paths<'a> {
+        Paths::new(self.want, host)
+    }
+
     fn adjust_bridge(&mut self, of: For<'_>, owner: &Owner, bridge: &Bridge, host: &'a Namespace, link: &'a Link) {
         let end = End {
             link: reference(NamespaceId::Host, link),
             have: Some((host, link)),
             needs: vec![],
         };
+        // The kernel lowers a bridge with its ports, and raises it with them: it is these that have to change.
+        let follows = || {
+            let ports = host.links().filter(|port| port.master == Some(link.index));
+            bridge.mtu.is_none() && ports.map(|port| port.mtu).min() == Some(link.mtu)
+        };
+        let mtu = self.paths(host).of_bridge(bridge);
         let set = LinkChange {
             mac: bridge.mac,
-            mtu: bridge.mtu,
+            mtu: mtu.filter(|mtu| *mtu != link.mtu && !follows()),
             bridge: Some(Box::new(bridge.settings.clone())),
             up: Some(true),
             ..self.common(owner, !bridge.ipv6)

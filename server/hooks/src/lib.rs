@@ -31,6 +31,7 @@ pub mod name;
 mod naming;
 pub mod object;
 pub mod options;
+mod path;
 pub mod plan;
 pub mod reconcile;
 pub mod referrers;

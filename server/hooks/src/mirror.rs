@@ -219,6 +219,8 @@ pub struct Touched {
     pub links: BTreeSet<(NamespaceId, LinkName)>,
     /// Links of which one appeared or disappeared under that name.
     pub existence: BTreeSet<(NamespaceId, LinkName)>,
+    /// Links of the server's own namespace that have another MTU, or are new or gone.
+    pub mtus: BTreeSet<LinkName>,
     /// Other objects that changed.
     pub objects: BTreeSet<ObjectKey>,
     /// Whether Open vSwitch has come or gone as a whole.
@@ -351,6 +353,9 @@ impl Namespace {
             touched.existence(id, name);
         }
         let name = LinkName::observed(&link.name);
+        if id == NamespaceId::Host && old.is_none_or(|old| old.mtu != link.mtu) {
+            touched.mtus.insert(name.clone());
+        }
         if self.names.insert(link.name.clone(), link.index) == Some(link.index) {
             touched.link(id, name);
         } else {
@@ -384,7 +389,11 @@ impl Namespace {
             let of_link = |path: &EcoString| path.split('/').nth(2) == Some(link.name.as_str());
             firewall.settings.retain(|path, _| !of_link(path));
         }
-        touched.existence(id, LinkName::observed(&link.name));
+        let name = LinkName::observed(&link.name);
+        if id == NamespaceId::Host {
+            touched.mtus.insert(name.clone());
+        }
+        touched.existence(id, name);
     }
 
     fn replace_firewall(&mut self, now: Installed, touched: &mut Touched) {

@@ -24,7 +24,7 @@ use crate::diff;
 use crate::limits::{PROTOCOL, RESYNC_MS};
 use crate::mirror::{Change, Mirror, NamespaceId, Observation, Touched};
 use crate::name::LinkName;
-use crate::object::{NetnsRef, Object, ObjectKey, OvsMark, Owner, Wanted};
+use crate::object::{NetnsRef, Object, ObjectKey, OvsMark, Owner, Port, Wanted};
 use crate::plan::{Outcome, Plan};
 use crate::report::{Report, State};
 use crate::want::{Resolution, Want};
@@ -260,7 +260,9 @@ impl Reconciler {
         {
             self.out.push(Output::Watch(netns.clone()));
         }
+        self.rethink_ways(now_ms, key);
         self.want.insert(wanted);
+        self.rethink_ways(now_ms, key);
         self.leave_netns(now_ms, &owner, before.clone());
         self.rethink_defaults(now_ms, key, [before, now]);
         self.dirty.extend(self.want.dependents(key).cloned());
@@ -272,6 +274,7 @@ impl Reconciler {
             if self.want.get(&key).is_some_and(|w| w.owner == *owner) {
                 self.leave(&key);
             }
+            self.rethink_ways(now_ms, &key);
             self.want.remove(&key, owner);
             self.leave_netns(now_ms, owner, netns.clone());
             self.rethink_defaults(now_ms, &key, [netns, None]);
@@ -318,6 +321,40 @@ impl Reconciler {
     fn cleared(&mut self, key: &ObjectKey) {
         for netns in self.want.cleared(key) {
             self.unwatch(Some(netns));
+        }
+    }
+
+    /// Whether other links may have their MTU from this one.
+    fn is_passed(&self, link: &LinkName) -> bool {
+        match self
+            .want
+            .get(&ObjectKey::Link(link.clone()))
+            .map(|wanted| &wanted.object)
+        {
+            Some(Object::Port(port)) => port.leads_out(),
+            None => true,
+            // What is on our own bridges follows what these are to have.
+            Some(_) => false,
+        }
+    }
+
+    /// What leads out of a bridge is about to change, or just did.
+    fn rethink_ways(&mut self, now_ms: u64, key: &ObjectKey) {
+        if let ObjectKey::Link(link) | ObjectKey::OvsPort(link) = key
+            && self.want.led_out_of(link).is_some()
+        {
+            self.rethink_mtus(now_ms, link);
+        }
+    }
+
+    /// The links that have their MTU from this one may have another one now.
+    fn rethink_mtus(&mut self, now_ms: u64, link: &LinkName) {
+        for key in self.want.along(link) {
+            // That a way is another one is nobody's tampering with what goes along it.
+            if let Some(item) = self.items.get_mut(&key).filter(|item| item.state == State::Converged) {
+                (item.state, item.cause, item.since_ms) = (State::Pending, Cause::Row, now_ms);
+            }
+            self.dirty.insert(key);
         }
     }
 
@@ -436,6 +473,23 @@ impl Reconciler {
         }
         for port in &touched.dhcp {
             keys.extend(self.lease_changed(port));
+        }
+        for link in &touched.mtus {
+            let wanted = self.want.get(&ObjectKey::Link(link.clone()));
+            if let Some(Object::Port(Port {
+                bridge: Some(bridge), ..
+            })) = wanted.map(|wanted| &wanted.object)
+            {
+                self.dirty.insert(ObjectKey::Link(bridge.clone()));
+            }
+        }
+        for link in touched
+            .mtus
+            .iter()
+            .filter(|link| self.is_passed(link))
+            .collect::<Vec<_>>()
+        {
+            self.rethink_mtus(now_ms, link);
         }
         keys.extend(self.touched_firewall(now_ms, touched));
         for (_, name) in touched.existence.iter().filter(|(id, _)| *id == NamespaceId::Host) {

@@ -1,11 +1,11 @@
 //! What the reconciler tells about rows: their state, what is in use, what happened.
 
-use ecow::EcoString;
+use ecow::{EcoString, eco_format};
 use ipnet::IpNet;
 
 use crate::mirror::{Link, Mirror, Namespace, Stage};
 use crate::name::Mac;
-use crate::object::{Object, ObjectKey, OvsBridge, OvsPort, Owner, Port, PortKind, Wanted};
+use crate::object::{Object, ObjectKey, OvsBridge, OvsPort, Owner, Port, PortKind, Role, Wanted};
 use crate::want::{Resolution, Want};
 
 /// A row's state, from good to bad.
@@ -156,7 +156,11 @@ impl Facts {
             Object::Mesh(mesh) => Some(Self::of_mesh(&mesh.id, have)),
             Object::OvsBridge(OvsBridge { name, .. }) | Object::OvsPort(OvsPort { name, .. }) => {
                 let link = host.link(name).filter(|_| have.ovs().link_mark(name).is_some());
-                link.map(|link| Self::of_link(link, link, host))
+                let facts = link.map(|link| Self::of_link(link, link, host));
+                match &wanted.object {
+                    Object::OvsPort(port) if !port.is_internal() => facts.map(Self::without_notes),
+                    _ => facts,
+                }
             }
             Object::Routes(_)
             | Object::Dhcp(_)
@@ -179,7 +183,10 @@ impl Facts {
         }
         if let PortKind::Adopted(_) = port.kind {
             let link = host.link(&port.name).filter(|link| want.mark().taken(link).is_some())?;
-            return Some(Self::of_link(link, link, host));
+            let facts = Self::of_link(link, link, host);
+            // An uplink or a member is not what its row is about.
+            let is_port = port.kind == PortKind::Adopted(Role::Port);
+            return Some(if is_port { facts } else { facts.without_notes() });
         }
         let outer = host.link(&port.name).filter(|link| want.mark().is_ours(link.group))?;
         Some(
@@ -192,6 +199,13 @@ impl Facts {
                 },
             },
         )
+    }
+
+    fn without_notes(self) -> Self {
+        Self {
+            notes: Vec::new(),
+            ..self
+        }
     }
 
     fn of_container(id: &str, have: &Mirror) -> Self {
@@ -245,7 +259,7 @@ impl Facts {
                 .filter(|a| !is_link_local(a))
                 .collect(),
             up: Some(outer.up && outer.carrier && inner.up && inner.carrier),
-            notes: Vec::new(),
+            notes: vec![("mtu".into(), eco_format!("{}", inner.mtu))],
         }
     }
 }

@@ -47,6 +47,10 @@ pub struct Want {
     settings: HashMap<EcoString, BTreeSet<ObjectKey>>,
     /// The objects because of which there is a packet filter at all.
     filtering: BTreeSet<ObjectKey>,
+    /// What leads out of a bridge: links of the server's own namespace.
+    ways_out: HashMap<LinkName, BTreeSet<LinkName>>,
+    /// The MTUs that rows name for the other ports of a bridge, and how many do.
+    mtus: HashMap<LinkName, BTreeMap<u32, usize>>,
 }
 
 impl Mark {
@@ -112,6 +116,8 @@ impl Want {
             elements: HashMap::new(),
             settings: HashMap::new(),
             filtering: BTreeSet::new(),
+            ways_out: HashMap::new(),
+            mtus: HashMap::new(),
         }
     }
 
@@ -227,6 +233,45 @@ impl Want {
     /// The objects that need this one.
     pub fn dependents(&self, key: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
         self.dependents.get(key).into_iter().flatten()
+    }
+
+    /// The links that lead out of a bridge.
+    pub(crate) fn ways_out(&self, bridge: &LinkName) -> impl Iterator<Item = &LinkName> {
+        self.ways_out.get(bridge).into_iter().flatten()
+    }
+
+    /// The lowest MTU that a row names for a port of a bridge which does not lead out of it.
+    pub(crate) fn lowest_mtu_on(&self, bridge: &LinkName) -> Option<u32> {
+        self.mtus.get(bridge)?.keys().next().copied()
+    }
+
+    /// The bridge that a link leads out of.
+    pub(crate) fn led_out_of(&self, link: &LinkName) -> Option<&LinkName> {
+        let keys = [ObjectKey::Link(link.clone()), ObjectKey::OvsPort(link.clone())];
+        keys.iter()
+            .find_map(|key| way_out(self.get(key)?))
+            .map(|(bridge, _)| bridge)
+    }
+
+    /// The links whose MTU may be another one when that of this link is.
+    pub(crate) fn along(&self, link: &LinkName) -> BTreeSet<ObjectKey> {
+        let mut found = BTreeSet::new();
+        let mut queue = vec![link.clone()];
+        while let Some(link) = queue.pop() {
+            let key = ObjectKey::Link(link.clone());
+            let on_it = self.dependents(&key);
+            let on_it = on_it.filter_map(|key| match &self.get(key)?.object {
+                Object::Port(port) => Some(&port.name),
+                Object::OvsPort(port) if port.bridge == link => Some(&port.name),
+                _ => None,
+            });
+            for next in on_it.chain(self.led_out_of(&link)) {
+                if found.insert(ObjectKey::Link(next.clone())) {
+                    queue.push(next.clone());
+                }
+            }
+        }
+        found
     }
 
     /// The keys under which owners want addresses on a link of the server's own namespace.
@@ -360,6 +405,18 @@ impl Want {
             }
             self.filtering.remove(key);
         }
+        if let Some((bridge, link)) = self.get(key).and_then(way_out).map(owned)
+            && let Some(links) = self.ways_out.get_mut(&bridge)
+        {
+            links.remove(&link);
+        }
+        if let Some((bridge, mtu)) = self.get(key).and_then(own_mtu)
+            && let Some(mtus) = self.mtus.get_mut(&bridge)
+            && let Some(count) = mtus.get_mut(&mtu)
+        {
+            *count -= 1;
+            mtus.retain(|_, count| *count > 0);
+        }
         let (netns, on) = self.relations(key);
         if let Some(netns) = netns {
             remove_from(&mut self.users, &netns, key);
@@ -384,6 +441,12 @@ impl Want {
                 self.filtering.insert(key.clone());
             }
         }
+        if let Some((bridge, link)) = self.get(key).and_then(way_out).map(owned) {
+            self.ways_out.entry(bridge).or_default().insert(link);
+        }
+        if let Some((bridge, mtu)) = self.get(key).and_then(own_mtu) {
+            *self.mtus.entry(bridge).or_default().entry(mtu).or_default() += 1;
+        }
         let (netns, on) = self.relations(key);
         if let Some(netns) = netns {
             self.users.entry(netns).or_default().insert(key.clone());
@@ -398,6 +461,28 @@ impl Want {
         let object = self.get(key).map(|wanted| &wanted.object);
         let netns = object.and_then(|object| object.netns().cloned());
         (netns, object.map(Object::depends_on).unwrap_or_default())
+    }
+}
+
+/// The bridge that an object leads out of, and its link.
+fn way_out(wanted: &Wanted) -> Option<(&LinkName, &LinkName)> {
+    match &wanted.object {
+        Object::Port(port) if port.leads_out() => Some((port.bridge.as_ref()?, &port.name)),
+        // The other ports of a bridge of Open vSwitch are those of rows of their own.
+        Object::OvsPort(port) if wanted.owner.table == "bridges" => Some((&port.bridge, &port.name)),
+        _ => None,
+    }
+}
+
+fn owned((bridge, link): (&LinkName, &LinkName)) -> (LinkName, LinkName) {
+    (bridge.clone(), link.clone())
+}
+
+/// The MTU that a row names for a port which does not lead out of its bridge, and the bridge.
+fn own_mtu(wanted: &Wanted) -> Option<(LinkName, u32)> {
+    match &wanted.object {
+        Object::Port(port) if !port.leads_out() => Some((port.bridge.clone()?, port.mtu?)),
+        _ => None,
     }
 }
 

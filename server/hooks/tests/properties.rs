@@ -531,58 +531,7 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
             assert_eq!(master.as_deref(), port.bridge.as_ref().map(LinkName::as_str));
         }
         Object::Port(port) if port.kind != PortKind::Veth => check_single(port, want, mirror),
-        Object::Port(veth) => {
-            let Resolution::Present(id) = want.resolution(&veth.netns) else {
-                panic!()
-            };
-            let inside = mirror.namespace(id).unwrap();
-            let outer = host.link(&veth.name).unwrap();
-            let inner = inside.link(&veth.ifname).unwrap();
-            assert_eq!((outer.peer, inner.peer), (Some(inner.index), Some(outer.index)));
-            assert!(outer.up && inner.up && inside.link(&LinkName::loopback()).unwrap().up);
-            assert!(veth.mac.is_none_or(|mac| inner.mac == Some(mac)));
-            assert!(veth.mtu.is_none_or(|mtu| inner.mtu == mtu && outer.mtu == mtu));
-            let master = outer.master.map(|index| host.link_at(index).unwrap().name.clone());
-            assert_eq!(master.as_deref(), veth.bridge.as_ref().map(LinkName::as_str));
-            if let Some(vlans) = &veth.vlans {
-                assert_eq!(host.vlans(outer.index).unwrap_or(&Vlans::access(None, [])), vlans);
-            }
-            let have: BTreeSet<_> = inside.addresses(inner.index).map(|a| a.address).collect();
-            assert_eq!(have, veth.addresses.iter().copied().collect());
-            let have: BTreeSet<_> = inside
-                .routes(Some(inner.index))
-                .filter(|r| r.protocol == PROTOCOL)
-                .map(|r| r.route.clone())
-                .collect();
-            let through: BTreeSet<Route> = veth
-                .routes
-                .iter()
-                .filter(|r| r.kind == RouteKind::Unicast)
-                .map(Route::settled)
-                .collect();
-            assert!(through.is_subset(&have));
-            let defaults: BTreeSet<Route> = have.difference(&through).cloned().collect();
-            let ports = want.inhabitants(id).filter_map(|key| match &want.get(key)?.object {
-                Object::Port(port) => Some(port),
-                _ => None,
-            });
-            let ports: Vec<&Port> = ports.collect();
-            let neighbours = ports
-                .iter()
-                .filter(|other| other.netns == veth.netns && !other.defaults.is_empty());
-            let first = neighbours.min_by_key(|other| (other.rank, &other.name));
-            // Where the first one cannot be there, whoever had the default route keeps it.
-            let stands = |port: &&&Port| verdicts.get(&ObjectKey::Link(port.name.clone())) == Some(&Verdict::Equal);
-            if first.is_none_or(|first| stands(&first)) {
-                let own = first
-                    .filter(|first| first.name == veth.name)
-                    .map(|first| first.defaults.clone());
-                assert_eq!(defaults, own.into_iter().flatten().collect());
-            }
-            for hole in veth.routes.iter().filter(|r| r.kind == RouteKind::Blackhole) {
-                assert!(inside.routes(None).any(|r| r.route == *hole), "{hole}");
-            }
-        }
+        Object::Port(veth) => check_veth(veth, want, mirror, verdicts),
         // Those have properties of their own.
         Object::Routes(_)
         | Object::Dhcp(_)
@@ -591,6 +540,60 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
         | Object::NameServer(_)
         | Object::ResolvConf(_)
         | Object::Traffic(_) => {}
+    }
+}
+
+fn check_veth(veth: &Port, want: &Want, mirror: &Mirror, verdicts: &BTreeMap<ObjectKey, Verdict>) {
+    let host = mirror.host().unwrap();
+    let Resolution::Present(id) = want.resolution(&veth.netns) else {
+        panic!()
+    };
+    let inside = mirror.namespace(id).unwrap();
+    let outer = host.link(&veth.name).unwrap();
+    let inner = inside.link(&veth.ifname).unwrap();
+    assert_eq!((outer.peer, inner.peer), (Some(inner.index), Some(outer.index)));
+    assert!(outer.up && inner.up && inside.link(&LinkName::loopback()).unwrap().up);
+    assert!(veth.mac.is_none_or(|mac| inner.mac == Some(mac)));
+    assert!(veth.mtu.is_none_or(|mtu| inner.mtu == mtu && outer.mtu == mtu));
+    let master = outer.master.map(|index| host.link_at(index).unwrap().name.clone());
+    assert_eq!(master.as_deref(), veth.bridge.as_ref().map(LinkName::as_str));
+    if let Some(vlans) = &veth.vlans {
+        assert_eq!(host.vlans(outer.index).unwrap_or(&Vlans::access(None, [])), vlans);
+    }
+    let have: BTreeSet<_> = inside.addresses(inner.index).map(|a| a.address).collect();
+    assert_eq!(have, veth.addresses.iter().copied().collect());
+    let have: BTreeSet<_> = inside
+        .routes(Some(inner.index))
+        .filter(|r| r.protocol == PROTOCOL)
+        .map(|r| r.route.clone())
+        .collect();
+    let through: BTreeSet<Route> = veth
+        .routes
+        .iter()
+        .filter(|r| r.kind == RouteKind::Unicast)
+        .map(Route::settled)
+        .collect();
+    assert!(through.is_subset(&have));
+    let defaults: BTreeSet<Route> = have.difference(&through).cloned().collect();
+    let ports = want.inhabitants(id).filter_map(|key| match &want.get(key)?.object {
+        Object::Port(port) => Some(port),
+        _ => None,
+    });
+    let ports: Vec<&Port> = ports.collect();
+    let neighbours = ports
+        .iter()
+        .filter(|other| other.netns == veth.netns && !other.defaults.is_empty());
+    let first = neighbours.min_by_key(|other| (other.rank, &other.name));
+    // Where the first one cannot be there, whoever had the default route keeps it.
+    let stands = |port: &&&Port| verdicts.get(&ObjectKey::Link(port.name.clone())) == Some(&Verdict::Equal);
+    if first.is_none_or(|first| stands(&first)) {
+        let own = first
+            .filter(|first| first.name == veth.name)
+            .map(|first| first.defaults.clone());
+        assert_eq!(defaults, own.into_iter().flatten().collect());
+    }
+    for hole in veth.routes.iter().filter(|r| r.kind == RouteKind::Blackhole) {
+        assert!(inside.routes(None).any(|r| r.route == *hole), "{hole}");
     }
 }
 

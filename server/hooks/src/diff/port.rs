@@ -1,5 +1,6 @@
 //! The comparison of a port: its ends, and what is on the inner one.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use ecow::eco_format;
@@ -9,6 +10,7 @@ use super::{End, For, Planner, Verdict, reference};
 use crate::mirror::{AddressState, Link, Namespace, NamespaceId};
 use crate::name::LinkName;
 use crate::object::{Datapath, Object, ObjectKey, Owner, Port, PortKind, Vlans};
+use crate::path::ETHERNET_MTU;
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Phase};
 use crate::want::Resolution;
 
@@ -35,6 +37,12 @@ impl Membership {
 
 impl<'a> Planner<'a> {
     pub(super) fn port(&mut self, of: For<'_>, owner: &Owner, port: &Port, host: &'a Namespace) -> Result<(), Verdict> {
+        let mtu = self.paths(host).of_port(port);
+        let port = &if mtu == port.mtu {
+            Cow::Borrowed(port)
+        } else {
+            Cow::Owned(Port { mtu, ..port.clone() })
+        };
         match &port.kind {
             PortKind::Veth => self.pair(of, owner, port, host),
             PortKind::Single(single) => self.single(of, owner, (port, single), host),
@@ -218,7 +226,7 @@ impl<'a> Planner<'a> {
         let new = NewLink::Veth {
             peer: peer.clone(),
             peer_mac: port.mac,
-            mtu: port.mtu,
+            mtu: port.mtu.filter(|mtu| *mtu != ETHERNET_MTU),
         };
         let outer = self.add_link(of, Phase::Create, &needs, link, new);
         let inner = End {

@@ -136,6 +136,23 @@ impl Port {
         }
     }
 
+    /// The link without another end that the port is, if it is one.
+    pub fn single(&self) -> Option<&Single> {
+        match &self.kind {
+            PortKind::Single(single) => Some(single),
+            PortKind::Veth | PortKind::Adopted(_) => None,
+        }
+    }
+
+    /// Whether frames leave its bridge through it for somewhere else, so that its MTU is that of others on the bridge, too.
+    pub fn leads_out(&self) -> bool {
+        match &self.kind {
+            PortKind::Veth | PortKind::Adopted(Role::Member) => false,
+            PortKind::Adopted(Role::Port | Role::Uplink) => true,
+            PortKind::Single(single) => !matches!(single.spec, Spec::Tap(_) | Spec::Dummy | Spec::Wireguard),
+        }
+    }
+
     /// Whether all of the port is in `netns`, so that nothing in the server's own namespace tells of it.
     pub fn is_inside(&self) -> bool {
         matches!(self.kind, PortKind::Single(_)) && self.netns != NetnsRef::Host

@@ -10,6 +10,7 @@ use crate::limits::MIRRORS_MAX;
 use crate::link::check_name;
 use crate::object::{self, Shape, Traffic};
 use crate::tables::ports::Blame;
+use crate::tables::ports::kind::Source;
 use crate::tables::{Rows, Tables, View, reference, switched, text};
 
 /// The rates and the copy that the row asks for.
@@ -38,6 +39,21 @@ fn rate(row: &Row, column: ColumnIndex) -> Option<u64> {
     rate.filter(|rate| *rate > 0)
 }
 
+/// The kind of a port, as its network may say it.
+fn kind<'a>(tables: &'a Tables, rows: &'a dyn Rows, row: &'a Row) -> &'a str {
+    let network = reference(row, tables.ports.network).and_then(|uuid| rows.row(tables.networks.this, uuid));
+    let on_bridge = reference(row, tables.ports.bridge)
+        .or_else(|| reference(network?, tables.networks.bridge))
+        .is_some();
+    let source = Source {
+        tables,
+        row,
+        network,
+        on_bridge,
+    };
+    source.word()
+}
+
 /// Checks what a row says about traffic. It is done at the end of a pair on the host, which other kinds of ports do not have; a copy of a copy
 /// might go on for ever.
 ///
@@ -51,7 +67,7 @@ pub(super) fn check(
     blame: &Blame<'_>,
 ) -> Result<(), Fault> {
     let columns = &tables.ports;
-    let kind = text(row, columns.kind);
+    let kind = kind(tables, rows, row);
     let target = reference(row, columns.mirror);
     let asked = [
         ("ingress_rate", rate(row, columns.ingress_rate).is_some()),
@@ -59,7 +75,7 @@ pub(super) fn check(
         ("egress_rate", rate(row, columns.egress_rate).is_some()),
     ];
     let mut columns_asked = asked.iter().filter(|(_, asked)| *asked).map(|(column, _)| *column);
-    if let Some(column) = columns_asked.clone().next().filter(|_| !matches!(kind, "" | "veth")) {
+    if let Some(column) = columns_asked.clone().next().filter(|_| kind != "veth") {
         let why = format!("a port of kind {kind} has no end on the host where this could be done; a veth has");
         return Err(blame.fault(column, why));
     }
@@ -72,6 +88,11 @@ pub(super) fn check(
     let Some(target) = target else { return Ok(()) };
     if target == row.uuid() {
         return Err(blame.fault("mirror", "a port cannot be copied to itself"));
+    }
+    if let Some(to) = rows.row(columns.this, target).filter(|to| self::kind(tables, rows, to) != "veth") {
+        let name = text(to, columns.name);
+        let why = format!("port \"{name}\" is no veth, and so has no end on the host through which a copy could go");
+        return Err(blame.fault("mirror", why));
     }
     let mut next = Some(target);
     for _ in 0..MIRRORS_MAX {
