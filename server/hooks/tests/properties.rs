@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use nonnet_hooks::diff::{self, Verdict};
 use nonnet_hooks::limits::PROTOCOL;
-use nonnet_hooks::mirror::{Change, Link, Mirror, NamespaceId, Observation};
+use nonnet_hooks::mirror::{Change, Link, Mirror, Namespace, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
 use nonnet_hooks::object::firewall::{Firewall, Part, Protocol, Set};
@@ -490,13 +490,7 @@ fn check_wanted(want: &Want, model: &Model) {
 fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeMap<ObjectKey, Verdict>) {
     let host = mirror.host().unwrap();
     match object {
-        Object::Bridge(bridge) => {
-            let link = host.link(&bridge.name).unwrap();
-            assert!(link.up && link.bridge.as_deref() == Some(&bridge.settings) && link.kind == "bridge");
-            assert!(bridge.mac.is_none_or(|mac| link.mac == Some(mac)));
-            assert!(bridge.mtu.is_none_or(|mtu| link.mtu == mtu));
-            assert!(link.address_generation_off == Some(!bridge.ipv6) || want.mark().taken(link).is_some());
-        }
+        Object::Bridge(bridge) => check_bridge(bridge, want, host),
         Object::OvsBridge(bridge) => {
             let row = mirror.ovs().bridge(&bridge.name).unwrap();
             assert_eq!((row.bridge.stp, row.bridge.mtu), (bridge.stp, bridge.mtu));
@@ -595,6 +589,14 @@ fn check_veth(veth: &Port, want: &Want, mirror: &Mirror, verdicts: &BTreeMap<Obj
     for hole in veth.routes.iter().filter(|r| r.kind == RouteKind::Blackhole) {
         assert!(inside.routes(None).any(|r| r.route == *hole), "{hole}");
     }
+}
+
+fn check_bridge(bridge: &Bridge, want: &Want, host: &Namespace) {
+    let link = host.link(&bridge.name).unwrap();
+    assert!(link.up && link.bridge.as_deref() == Some(&bridge.settings) && link.kind == "bridge");
+    assert!(bridge.mac.is_none_or(|mac| link.mac == Some(mac)));
+    assert!(bridge.mtu.is_none_or(|mtu| link.mtu == mtu));
+    assert!(link.address_generation_off == Some(!bridge.ipv6) || want.mark().taken(link).is_some());
 }
 
 fn check_single(port: &Port, want: &Want, mirror: &Mirror) {
