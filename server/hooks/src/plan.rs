@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use ecow::EcoString;
+use ecow::{EcoString, eco_format};
 use ipnet::IpNet;
 
 use crate::dhcp::{Lease, Request};
@@ -293,14 +293,22 @@ pub enum Outcome {
     Skipped,
 }
 
-/// Why the kernel refused an operation.
+/// Why the kernel, or another program, refused an operation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text}")]
+#[error("{text}{}", number(*.errno))]
 pub struct Refusal {
-    /// The error number, positive.
+    /// The kernel's error number, positive; 0 where another program refused.
     pub errno: i32,
     /// The kernel's own words where it gave some, else the error number's.
     pub text: EcoString,
+}
+
+fn number(errno: i32) -> EcoString {
+    if errno == 0 {
+        EcoString::new()
+    } else {
+        eco_format!(" (errno {errno})")
+    }
 }
 
 impl Plan {

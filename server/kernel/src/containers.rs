@@ -312,5 +312,5 @@ pub(crate) fn observation(change: ContainerChange) -> Observation {
 
 /// What a program could not do, in its own words.
 pub(crate) fn refusal(text: EcoString) -> Refusal {
-    Refusal { errno: libc::EIO, text }
+    Refusal { errno: 0, text }
 }

@@ -343,10 +343,7 @@ impl Live {
         let Some(ovs) = &self.slow.ovs else {
             return switch.into_iter().try_for_each(|(object, _)| {
                 let text = "this server does not follow Open vSwitch".into();
-                let outcome = Outcome::Failed(Refusal {
-                    errno: libc::EOPNOTSUPP,
-                    text,
-                });
+                let outcome = Outcome::Failed(Refusal { errno: 0, text });
                 self.send(Input::Finished {
                     object,
                     outcome,
@@ -516,7 +513,7 @@ fn place(finder: &Finder, netns: &NetnsRef) -> Result<Place, Refusal> {
         NetnsRef::Pid(pid) => Ok(Place::Process(*pid)),
         NetnsRef::Lxc { id } => Ok(finder.init(id).map_or_else(|| Place::Named(id.clone()), Place::Process)),
         NetnsRef::Host | NetnsRef::Path(_) => Err(Refusal {
-            errno: libc::EINVAL,
+            errno: 0,
             text: ecow::eco_format!("{netns} has no resolv.conf of its own"),
         }),
     }

@@ -191,7 +191,7 @@ impl Place {
             Self::Process(pid) => eco_format!("/etc/{FILE} of process {pid}"),
         };
         Refusal {
-            errno: error.raw_os_error().unwrap_or(libc::EIO),
+            errno: 0,
             text: eco_format!("{file}: {error}"),
         }
     }

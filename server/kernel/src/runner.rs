@@ -606,7 +606,7 @@ fn of_io(error: &io::Error) -> Refusal {
     match error.raw_os_error() {
         Some(errno) => refusal(errno),
         None => Refusal {
-            errno: libc::EIO,
+            errno: 0,
             text: ecow::eco_format!("{error}"),
         },
     }

@@ -130,10 +130,7 @@ fn refuse(tell: &Tell, batch: Batch, reason: &EcoString) -> Result<(), Over> {
 }
 
 fn refused(text: EcoString) -> Outcome {
-    Outcome::Failed(Refusal {
-        errno: libc::EREMOTEIO,
-        text,
-    })
+    Outcome::Failed(Refusal { errno: 0, text })
 }
 
 async fn observed(tell: &Tell, changes: Vec<OvsChange>) -> Result<(), Over> {
