@@ -1,6 +1,6 @@
 //! What somebody else changes is put back, and the row and the events say so; or it is only told, where that is wanted.
 
-use nonnet_tests::host::{Host, bridge_and_network, port};
+use nonnet_tests::host::{Host, bridge_and_network, port, update};
 use nonnet_tests::program::{self, POLL_INTERVAL};
 use nonnet_tests::wire::Session;
 use serde_json::{Value, json};
@@ -137,6 +137,41 @@ fn with_heal_report_drift_is_told_and_left() {
     host.sh("ip link del vic2");
     host.until_state("ports", "vic2", "drifted");
     assert!(host.link("vic2").is_none());
+}
+
+#[test]
+fn rows_say_what_becomes_of_drift() {
+    let mut host = host(&[]);
+    let heal = |word: &str| json!({"other_config": ["map", [["heal", word]]]});
+    host.transact(&[update("ports", "vic1", &heal("report"))]);
+    host.converged();
+    host.sh("ip link set vic1 mtu 1280; ip link set vic2 mtu 1280");
+    host.until_state("ports", "vic1", "drifted");
+    host.until("the other port is healed", |host| {
+        host.link("vic2").unwrap()["mtu"] == 1400
+    });
+    assert_eq!(host.link("vic1").unwrap()["mtu"], 1280);
+    let before = host.last_event();
+    host.transact(&[update("ports", "vic1", &heal("on"))]);
+    host.converged();
+    assert_eq!(host.link("vic1").unwrap()["mtu"], 1400);
+    // The row of the host speaks for all others.
+    host.transact(&[json!({"op": "update", "table": "host", "where": [], "row": heal("off")})]);
+    host.sh("ip link set vic2 mtu 1280; ip link set vic1 mtu 1280");
+    host.until("what says so itself is healed", |host| {
+        host.link("vic1").unwrap()["mtu"] == 1400
+    });
+    assert_eq!(host.link("vic2").unwrap()["mtu"], 1280);
+    host.transact(&[json!({"op": "update", "table": "host", "where": [], "row": {"other_config": ["map", []]}})]);
+    host.until("what was left meanwhile is taken back", |host| {
+        host.link("vic2").unwrap()["mtu"] == 1400
+    });
+    host.until_event(before, "healed", "vic2");
+    let (_, why) = host.refused(&[update("bridges", "br0", &heal("maybe"))]);
+    assert!(
+        why.contains("other_config:heal: \"maybe\" is none of on, report, off"),
+        "{why}"
+    );
 }
 
 #[test]

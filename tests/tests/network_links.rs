@@ -498,8 +498,11 @@ fn what_is_adopted_is_given_back_and_not_deleted() {
     ]);
     host.converged();
     assert!(host.succeeds("ping -n -c 1 -W 5 10.7.0.254"));
+    let before = host.last_event();
     host.transact(&[delete("bridges", "br7"), delete("ports", "up0")]);
     host.converged();
+    host.until_event(before, "released", "br7");
+    host.until_event(before, "released", "up0");
     assert!(host.link("br7").is_some() && host.link("up0").is_some());
     assert!(!host.sh("ip addr show up0").contains("10.7.0.9"));
     let (_, why) = host.refused(&[port("up0", &json!({"kind": "adopted", "netns": "c1"}))]);

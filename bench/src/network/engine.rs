@@ -109,7 +109,11 @@ impl Engine {
     fn converge(&mut self, changes: Vec<(Owner, Desired)>) -> Result<(Duration, Duration)> {
         self.cfg += 1;
         let (from, ran) = (Instant::now(), self.ran);
-        self.handle(Input::Wanted { cfg: self.cfg, changes });
+        self.handle(Input::Wanted {
+            cfg: self.cfg,
+            changes,
+            heals: vec![],
+        });
         while self.progress.0 < self.cfg {
             ensure!(from.elapsed() < PATIENCE, "it does not converge");
             let input = self.next()?;

@@ -130,6 +130,7 @@ pub(crate) fn start(
     let start = Input::Wanted {
         cfg: server.sequence(DATABASE).unwrap_or(newest),
         changes: compiler.compile_all(database),
+        heals: compiler.heals_all(database),
     };
     let interval = Interval::start(interval_seconds(compiler.tables(), database), other_end.reports.clone())?;
     let reconciler = Reconciler::new(options);

@@ -100,6 +100,7 @@ impl Reconciling {
         Input::Wanted {
             cfg: pending.sequence,
             changes,
+            heals: self.compiler.heals(&pending.rows, &pending.changes),
         }
     }
 

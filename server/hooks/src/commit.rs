@@ -20,6 +20,7 @@ use nonnet_schema::{BaseType, ColumnSchema, DatabaseSchema, ErrorKind, NONNET_SC
 
 use crate::compile::is_read;
 use crate::fault::Fault;
+use crate::healing;
 use crate::tables::{SchemaMismatch, Tables, bridges, host, networks, reference, routes, switched};
 
 /// The rules of `OpNonNet`.
@@ -136,6 +137,7 @@ fn reshaped_column(schema: &DatabaseSchema) -> Option<(EcoString, EcoString)> {
 fn check_rows(tables: &Tables, transaction: &Transaction<'_>, changes: &[RowChange]) -> Result<(), Fault> {
     for change in changes {
         let Some(row) = &change.new else { continue };
+        healing::said(tables, change.table, row)?;
         if change.table == tables.bridges.this {
             if switched::is_ovs(&tables.bridges, row) {
                 switched::bridge(&tables.bridges, row)?;

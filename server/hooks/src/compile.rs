@@ -10,9 +10,10 @@ use nonnet_engine::{ChangeSet, Database, RowChange};
 use nonnet_schema::{TableIndex, TableSchema, Uuid};
 
 use crate::directory::Directory;
+use crate::healing;
 use crate::naming;
 use crate::object::Owner;
-use crate::reconcile::Desired;
+use crate::reconcile::{Desired, Heal};
 use crate::referrers::{Referrers, RowKey};
 use crate::tables::{SchemaMismatch, Tables, View, owner};
 
@@ -49,6 +50,16 @@ impl Compiler {
     /// Where the tables and columns are.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// What every row says about changes that others make to its objects, of those that say something.
+    pub fn heals_all(&self, database: &Database) -> Vec<(Owner, Option<Heal>)> {
+        healing::all(&self.tables, database)
+    }
+
+    /// What rows say about changes that others make to their objects, of those where a commit changed it.
+    pub fn heals(&self, database: &Database, changes: &ChangeSet) -> Vec<(Owner, Option<Heal>)> {
+        healing::changed(&self.tables, database, changes)
     }
 
     /// What every row wants.

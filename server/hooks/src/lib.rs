@@ -22,6 +22,7 @@ pub mod diff;
 pub mod directory;
 mod dns;
 pub mod fault;
+mod healing;
 pub mod ipam;
 pub mod limits;
 pub mod link;

@@ -27,6 +27,7 @@ use crate::name::LinkName;
 use crate::object::{NetnsRef, Object, ObjectKey, OvsMark, Owner, Port, Wanted};
 use crate::plan::{Outcome, Plan};
 use crate::report::{Report, State};
+use crate::tables::host;
 use crate::want::{Resolution, Want};
 
 /// Milliseconds after an attempt in which an event may be its own echo, and so does not reset the retry.
@@ -40,6 +41,8 @@ pub struct Reconciler {
     have: Mirror,
     items: BTreeMap<ObjectKey, Item>,
     rows: BTreeMap<Owner, Row>,
+    /// What is done about drift where a row says so.
+    heal_of: BTreeMap<Owner, Heal>,
     dirty: BTreeSet<ObjectKey>,
     retries: BTreeSet<(u64, ObjectKey)>,
     running: Option<Running>,
@@ -75,6 +78,8 @@ enum Cause {
     Drift,
     /// It carries our mark and nobody wants it.
     Collect,
+    /// It had been taken over, and is given back.
+    Release,
 }
 
 /// How far the last attempt on an object has come.
@@ -135,6 +140,7 @@ impl Reconciler {
             have: Mirror::default(),
             items: BTreeMap::new(),
             rows: BTreeMap::new(),
+            heal_of: BTreeMap::new(),
             dirty: BTreeSet::new(),
             retries: BTreeSet::new(),
             running: None,
@@ -157,7 +163,10 @@ impl Reconciler {
     /// Takes one input at a time in milliseconds that never goes back, and gives what follows from it.
     pub fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Output> {
         match input {
-            Input::Wanted { cfg, changes } => self.wanted(now_ms, cfg, changes),
+            Input::Wanted { cfg, changes, heals } => {
+                self.heals_are(now_ms, heals);
+                self.wanted(now_ms, cfg, changes);
+            }
             Input::Resolved { netns, resolution } => self.resolved(now_ms, netns, resolution),
             Input::Observed(observations) => self.observed(now_ms, observations),
             Input::Overrun => self.out.push(Output::Dump),
@@ -194,6 +203,37 @@ impl Reconciler {
     /// What the kernel is known to have.
     pub fn mirror(&self) -> &Mirror {
         &self.have
+    }
+
+    /// Takes in what rows say about drift. What drifted before is looked at again.
+    fn heals_are(&mut self, now_ms: u64, heals: Vec<(Owner, Option<Heal>)>) {
+        if heals.is_empty() {
+            return;
+        }
+        for (owner, heal) in heals {
+            match heal {
+                Some(heal) => self.heal_of.insert(owner, heal),
+                None => self.heal_of.remove(&owner),
+            };
+        }
+        let drifted = self.items.iter_mut().filter(|(_, item)| item.state == State::Drifted);
+        for (_, item) in drifted {
+            (item.state, item.cause, item.since_ms) = (State::Pending, Cause::Drift, now_ms);
+        }
+        self.dirty.extend(self.items.keys().cloned());
+    }
+
+    /// What is done about drift of an object that this row wants.
+    fn heal(&self, owner: Option<&Owner>) -> Heal {
+        let own = owner.and_then(|owner| self.heal_of.get(owner));
+        let host = || {
+            self.heal_of
+                .iter()
+                .find(|(owner, _)| owner.table == host::Columns::NAME)
+        };
+        own.or_else(|| host().map(|(_, heal)| heal))
+            .copied()
+            .unwrap_or(self.options.heal)
     }
 
     fn wanted(&mut self, now_ms: u64, cfg: u64, changes: Vec<(Owner, Desired)>) {

@@ -133,7 +133,22 @@ impl World {
 
     fn commit(&mut self, changes: Vec<(Owner, Desired)>) {
         self.cfg += 1;
-        self.feed(Input::Wanted { cfg: self.cfg, changes });
+        self.feed(Input::Wanted {
+            cfg: self.cfg,
+            changes,
+            heals: vec![],
+        });
+    }
+
+    /// A commit after which rows say something else about drift, and want the same.
+    fn heals(&mut self, heals: Vec<(Owner, Option<Heal>)>) {
+        self.cfg += 1;
+        let changes = vec![];
+        self.feed(Input::Wanted {
+            cfg: self.cfg,
+            changes,
+            heals,
+        });
     }
 
     /// Deletes a link as somebody else would.
@@ -218,6 +233,7 @@ fn commits_that_are_told_of_together_are_followed_together() {
         Input::Wanted {
             cfg: world.cfg,
             changes,
+            heals: vec![],
         },
     );
     let progress = told.iter().find(|output| matches!(output, Output::Progress { .. }));
@@ -328,6 +344,26 @@ fn drift_is_healed_reported_or_left() {
 }
 
 #[test]
+fn a_row_says_whether_it_is_healed_and_the_hosts_row_for_all_others() {
+    let mut world = World::new(Heal::On, false, 2);
+    world.commit(rows(2));
+    world.heals(vec![
+        (owner("host", 0), Some(Heal::Report)),
+        (owner("ports", 1), Some(Heal::On)),
+    ]);
+    world.delete("vi0");
+    world.delete("vi1");
+    world.wait(1_000);
+    let states = |world: &World| [0, 1].map(|at| world.state(&owner("ports", at)));
+    assert_eq!(states(&world), [State::Drifted, State::Converged]);
+    // What drifted meanwhile is taken back as soon as it may be.
+    world.heals(vec![(owner("host", 0), None)]);
+    world.wait(1_000);
+    assert_eq!(states(&world), [State::Converged, State::Converged]);
+    assert_eq!((world.count(EventKind::Drift), world.count(EventKind::Healed)), (2, 2));
+}
+
+#[test]
 fn object_that_is_healed_too_often_is_contended_until_its_row_changes() {
     let mut world = World::new(Heal::On, false, 1);
     world.commit(rows(1));
@@ -365,7 +401,14 @@ fn started() -> (Reconciler, Model, Vec<Output>, Plan) {
     let namespace = NamespaceId::Host;
     reconciler.handle(1, Input::Observed(vec![Observation { namespace, change }]));
     let changes = vec![(owner("bridges", 1), bridge("br0"))];
-    let out = reconciler.handle(1, Input::Wanted { cfg: 1, changes });
+    let out = reconciler.handle(
+        1,
+        Input::Wanted {
+            cfg: 1,
+            changes,
+            heals: vec![],
+        },
+    );
     let run = out.iter().find_map(|output| match output {
         Output::Run { run, plan } => Some((*run, plan.clone())),
         _ => None,
@@ -419,7 +462,7 @@ fn what_takes_long_is_pending_and_not_begun_twice_until_it_has_ended() {
 fn what_takes_long_and_fails_is_tried_again() {
     let (mut reconciler, _, _, plan) = started();
     let refusal = Refusal {
-        errno: 5,
+        errno: 0,
         text: "the disk is full".into(),
     };
     let failed = Input::Finished {

@@ -74,6 +74,7 @@ fn whichever_operation_is_refused_once_it_works_in_the_end() {
         let first = Input::Wanted {
             cfg: 1,
             changes: rows(),
+            heals: vec![],
         };
         assert_eq!(
             settle(&mut reconciler, &kernel, &mut inputs, first),

@@ -56,6 +56,9 @@ pub enum Input {
         cfg: u64,
         /// The changed rows.
         changes: Vec<(Owner, Desired)>,
+        /// What is done about drift of a row's objects, where the row came to say something else about it; `None`: it says nothing. The row of
+        /// the host speaks for all that say nothing.
+        heals: Vec<(Owner, Option<Heal>)>,
     },
     /// Where a watched namespace is. Its dump was observed before.
     Resolved {

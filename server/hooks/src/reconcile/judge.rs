@@ -228,6 +228,7 @@ impl Reconciler {
                 Cause::Row => EventKind::Applied,
                 Cause::Drift => EventKind::Healed,
                 Cause::Collect => EventKind::Collected,
+                Cause::Release => EventKind::Released,
             };
             if !self.want.is_dormant(key) {
                 self.event(now_ms, kind, key, item, EcoString::new());
@@ -285,6 +286,12 @@ impl Reconciler {
             item.state = State::Pending;
             item.error = None;
         }
+        let gives_back =
+            |step: &&Step| matches!(&step.operation, Operation::LinkSet { set, .. } if set.alias.is_some());
+        let is_link = matches!(key, ObjectKey::Link(_));
+        if is_link && self.want.get(key).is_none() && steps.iter().any(gives_back) {
+            item.cause = Cause::Release;
+        }
         true
     }
 
@@ -305,13 +312,14 @@ impl Reconciler {
 
     /// Somebody else changed a converged object: whether to take it back.
     pub(super) fn heals(&mut self, now_ms: u64, key: &ObjectKey, item: &mut Item, first: &EcoString) -> bool {
-        if self.options.heal == Heal::Off {
+        let heal = self.heal(item.owner.as_ref());
+        if heal == Heal::Off {
             return false;
         }
         item.since_ms = now_ms;
         item.cause = Cause::Drift;
         self.event(now_ms, EventKind::Drift, key, item, first.clone());
-        if self.options.heal == Heal::Report {
+        if heal == Heal::Report {
             item.state = State::Drifted;
             item.error = Some(eco_format!("changed by somebody else; to take it back: {first}"));
             return false;

@@ -154,7 +154,11 @@ impl Lab {
     /// Changes rows in one commit. Gives its sequence.
     pub(crate) fn commit(&mut self, changes: Vec<(Owner, Desired)>) -> u64 {
         self.cfg += 1;
-        self.feed(Input::Wanted { cfg: self.cfg, changes });
+        self.feed(Input::Wanted {
+            cfg: self.cfg,
+            changes,
+            heals: vec![],
+        });
         self.cfg
     }
 
