@@ -1,6 +1,7 @@
 //! Forwards among each other: no packet is for two of them. Also what the packet filter needs of the rows around it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use nonnet_engine::{Row, RowChange, Transaction};
@@ -48,6 +49,7 @@ fn check_collisions(tables: &Tables, transaction: &Transaction<'_>, changed: &BT
         all.push((forwards::forward(columns, row)?, row.uuid()));
     }
     all.sort_by_key(|(forward, uuid)| (forward.port, *uuid));
+    let ports = OnceCell::new();
     for (at, (one, uuid)) in all.iter().enumerate() {
         let within = all
             .iter()
@@ -62,9 +64,13 @@ fn check_collisions(tables: &Tables, transaction: &Transaction<'_>, changed: &BT
             } else {
                 (one, uuid, other, of_other)
             };
-            let who = holder(tables, transaction, *their_uuid);
+            // What no port has any more goes with this transaction.
+            let ports = ports.get_or_init(|| holders(tables, transaction));
+            let (Some(of), Some(who)) = (ports.get(own_uuid), ports.get(their_uuid)) else {
+                continue;
+            };
+            let [of, who] = [of, who].map(|row| Blame::new(tables, transaction, row).subject());
             let why = format!("it collides with {theirs} of {who}");
-            let of = holder(tables, transaction, *own_uuid);
             return Err(Fault::new(
                 forwards::Columns::NAME,
                 &format!("{own} of {of}"),
@@ -76,14 +82,13 @@ fn check_collisions(tables: &Tables, transaction: &Transaction<'_>, changed: &BT
     Ok(())
 }
 
-/// What people call the row of the port that has a forward. Walks over all ports: only for messages.
-fn holder(tables: &Tables, transaction: &Transaction<'_>, forward: Uuid) -> String {
-    let mut rows = transaction.rows(tables.ports.this);
-    let port = rows.find(|row| references(row, tables.ports.forwards).any(|uuid| uuid == forward));
-    port.map_or_else(
-        || "no port".to_owned(),
-        |row| Blame::new(tables, transaction, row).subject(),
-    )
+/// The rows of the ports that have forwards, by forward. Walks over all ports: only for those that collide.
+fn holders<'a>(tables: &Tables, transaction: &'a Transaction<'_>) -> HashMap<Uuid, &'a Arc<Row>> {
+    let mut holders = HashMap::new();
+    for row in transaction.rows(tables.ports.this) {
+        holders.extend(references(row, tables.ports.forwards).map(|uuid| (uuid, row)));
+    }
+    holders
 }
 
 /// What a port asks of the packet filter must be possible where it is.

@@ -101,8 +101,10 @@ impl fmt::Display for Forward {
 /// The first column that is wrong.
 pub(crate) fn forward(columns: &Columns, row: &Row) -> Result<Forward, Fault> {
     let said = row.get(columns.port).as_integer().unwrap_or(0);
-    let name = format!("{} {}:{said}", protocol_name(columns, row), text(row, columns.listen));
-    let fault = |column: &str, why: String| Fault::new(Columns::NAME, &name, column, why);
+    let fault = |column: &str, why: String| {
+        let name = format!("{} {}:{said}", protocol_name(columns, row), text(row, columns.listen));
+        Fault::new(Columns::NAME, &name, column, why)
+    };
     let port = u16::try_from(said).ok().filter(|port| *port > 0);
     let port = port.ok_or_else(|| fault("port", format!("{said} is not a port: 1 to 65535")))?;
     let small = |column| number(row, column).and_then(|number| u16::try_from(number).ok());
