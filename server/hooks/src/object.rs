@@ -276,6 +276,17 @@ impl ObjectKey {
 }
 
 impl Wanted {
+    /// The element of the packet filter that it wants under a key, if it does.
+    pub fn element(&self, key: &firewall::ElementKey) -> Option<firewall::Element> {
+        let Object::Firewall(Firewall { elements, .. }) = &self.object else {
+            return None;
+        };
+        Some(firewall::Element {
+            key: key.clone(),
+            data: elements.get(key)?.clone(),
+        })
+    }
+
     /// What the object is called.
     pub fn key(&self) -> ObjectKey {
         match &self.object {

@@ -458,6 +458,11 @@ fn check_wanted(want: &Want, model: &Model) {
     }
     let filter = mirror.host().unwrap().firewall().unwrap();
     for (key, _, owner) in filter.elements() {
+        let marked = ObjectKey::Firewall { owner: owner.clone() };
+        assert!(
+            want.wanting_element(key).any(|wanting| *wanting == marked),
+            "{key:?} is not of {owner}"
+        );
         assert!(
             want.wanting_element(key).next().is_some(),
             "{key:?} of {owner} is left over"

@@ -3,7 +3,7 @@
 //! An element may be wanted by several owners (two networks on one bridge); it goes with the last of them. Its data never changes in place: in one
 //! step the old element goes and the new one comes, and the kernel does both at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ecow::EcoString;
 
@@ -28,8 +28,11 @@ pub(super) fn collectable(want: &Want, host: &Namespace) -> BTreeSet<ObjectKey> 
     let Some(have) = host.firewall() else {
         return BTreeSet::new();
     };
-    let unwanted = |key: &ElementKey| want.wanting_element(key).next().is_none();
-    let stray = have.elements().filter(|(key, _, _)| unwanted(key));
+    let is_of = |key: &ElementKey, marked: &Owner| {
+        want.wanting_element(key)
+            .any(|wanting| matches!(wanting, ObjectKey::Firewall { owner } if owner == marked))
+    };
+    let stray = have.elements().filter(|(key, _, owner)| !is_of(key, owner));
     let mut keys: BTreeSet<ObjectKey> = stray.map(|(_, _, owner)| key_of(owner.clone())).collect();
     let lent = have
         .borrowed
@@ -80,10 +83,9 @@ impl Planner<'_> {
                 data: data.clone(),
             });
         }
-        if let Some(owner) = of.owner {
-            self.drop_unwanted(owner, have, &mut change);
-        }
+        let left = of.owner.map(|owner| self.drop_unwanted(owner, have, &mut change));
         self.change(of, change);
+        self.hand_over(of, left.unwrap_or_default(), have);
         let waits = self.borrow_settings(of, wanted, have, host);
         self.give_back(of, have);
         if self.diff.plan.steps.len() > before {
@@ -107,8 +109,9 @@ impl Planner<'_> {
         };
         if self.want.filters() {
             let mut change = ElementChange::default();
-            self.drop_unwanted(owner, have, &mut change);
+            let left = self.drop_unwanted(owner, have, &mut change);
             self.change(of, change);
+            self.hand_over(of, left, have);
         } else {
             self.remove_filter(of, have);
         }
@@ -132,12 +135,41 @@ impl Planner<'_> {
         }
     }
 
-    /// Deletes the elements of an owner that nobody wants.
-    fn drop_unwanted(&mut self, owner: &Owner, have: &Installed, change: &mut ElementChange) {
+    /// Deletes the elements of an owner that nobody wants. Gives those that only others want, each with one of them.
+    fn drop_unwanted(
+        &mut self,
+        owner: &Owner,
+        have: &Installed,
+        change: &mut ElementChange,
+    ) -> BTreeMap<Owner, Vec<Element>> {
+        let mut left: BTreeMap<Owner, Vec<Element>> = BTreeMap::new();
         for key in have.of(owner) {
-            if self.want.wanting_element(key).next().is_none() {
-                self.drop_element(key, have, change);
+            let wanting = || self.want.wanting_element(key).filter_map(|key| self.want.get(key));
+            if wanting().any(|wanted| wanted.owner == *owner) {
+                continue;
             }
+            match wanting().find_map(|wanted| Some((wanted.owner.clone(), wanted.element(key)?))) {
+                Some((heir, element)) => left.entry(heir).or_default().push(element),
+                None => self.drop_element(key, have, change),
+            }
+        }
+        left
+    }
+
+    /// Marks elements with an owner who still wants them: with the last of them they go.
+    fn hand_over(&mut self, of: For<'_>, left: BTreeMap<Owner, Vec<Element>>, have: &Installed) {
+        for (heir, elements) in left {
+            let mut change = ElementChange {
+                owner: Some(heir),
+                ..ElementChange::default()
+            };
+            for element in elements {
+                if self.filter.added.insert(element.key.clone()) {
+                    self.drop_element(&element.key, have, &mut change);
+                    change.add.push(element);
+                }
+            }
+            self.change(of, change);
         }
     }
 
