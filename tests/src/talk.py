@@ -1,10 +1,13 @@
 """Small talk over a network, for tests: who asks, who answers, what is seen.
 
 serve PORT...                  answers each TCP and UDP request at these ports with "CLIENT-ADDRESS PORT"
-ask PROTOCOL ADDRESS PORT      prints the answer; fails if there is none
+ask PROTOCOL ADDRESS PORT [OWN-PORT]    prints the answer; fails if there is none
+echo PORT                      gives back what comes by TCP
+hold ADDRESS PORT FILE         talks with an echo by one connection until the file exists; fails if it ends before
 spoof KIND LINK ...            sends one Ethernet frame by a link
 await LINK SECONDS KIND        succeeds if such a frame comes
 """
+import os
 import socket
 import struct
 import sys
@@ -44,11 +47,36 @@ def serve(ports):
     print("ready", flush=True)
 
 
-def ask(protocol, address, port):
+def echo(port):
+    listener = socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
+    print("ready", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        while data := connection.recv(2048):
+            connection.sendall(data)
+
+
+def hold(address, port, file):
+    with socket.create_connection((address, int(port)), PATIENCE) as client:
+        client.settimeout(10 * PATIENCE)
+        rounds = 0
+        while not os.path.exists(file):
+            client.sendall(b"?")
+            if client.recv(1) != b"?":
+                sys.exit("the connection ended")
+            if rounds == 0:
+                print("ready", flush=True)
+            rounds += 1
+            time.sleep(0.01)
+    print(f"held {rounds}", flush=True)
+
+
+def ask(protocol, address, port, own_port="0"):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(family, kind) as client:
         client.settimeout(PATIENCE)
+        client.bind(("", int(own_port)))
         client.connect((address, int(port)))
         if protocol == "udp":
             client.send(b"?")
@@ -82,6 +110,24 @@ def udp6(source, target):
     return struct.pack("!IHBB", 6 << 28, len(udp), 17, 64) + source + target + udp
 
 
+def sctp4(source, target, port):
+    """The first message of an association (RFC 9260 3.3.2)."""
+    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 1, 65536, 1, 1, 1)
+    head = struct.pack("!HHI", 5000, port, 0)
+    packet = head + struct.pack("<I", crc32c(head + bytes(4) + chunk)) + chunk
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(packet), 1, 0, 64, 132, 0, source, target)
+    return ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:] + packet
+
+
+def crc32c(data):
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value >> 1) ^ (0x82F63B78 & -(value & 1))
+    return value ^ 0xFFFFFFFF
+
+
 def advertisement(source, target, about, link_address):
     body = struct.pack("!BBHI", 136, 0, 0, 0x60000001) + about + b"\2\1" + link_address
     pseudo = source + target + struct.pack("!I3xB", len(body), 58)
@@ -96,6 +142,9 @@ def spoof(kind, link, ether_from, ether_to, *words):
         protocol, body = 0x0806, struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2) + mac(sender_mac) + four(sender) + mac(ether_to) + four(target) + b"spoofed!"
     elif kind == "udp4":
         protocol, body = 0x0800, udp4(*map(four, words))
+    elif kind == "sctp4":
+        source, target, port = words
+        protocol, body = 0x0800, sctp4(four(source), four(target), int(port))
     elif kind == "udp6":
         protocol, body = 0x86DD, udp6(*map(six, words))
     else:
@@ -107,7 +156,10 @@ def spoof(kind, link, ether_from, ether_to, *words):
 
 
 def is_spoofed(kind, frame):
-    """Whether a frame is one that `spoof` sends, not what a kernel says by itself."""
+    """Whether a frame is one that `spoof` sends, not what a kernel says by itself; `sctp4` comes with the port that it is for."""
+    if kind.startswith("sctp4:"):
+        is_sctp = frame[12:14] == b"\x08\x00" and frame[23] == 132
+        return is_sctp and frame[36:38] == struct.pack("!H", int(kind[6:]))
     if kind in ("udp4", "udp6", "arp"):
         return b"spoofed!" in frame
     # A bit that is reserved tells it from an advertisement of the kernel's.
@@ -131,4 +183,4 @@ def wait(link, seconds, kind):
     sys.exit(1)
 
 
-{"serve": lambda *ports: serve(ports), "ask": ask, "spoof": spoof, "await": wait}[sys.argv[1]](*sys.argv[2:])
+{"serve": lambda *ports: serve(ports), "echo": echo, "hold": hold, "ask": ask, "spoof": spoof, "await": wait}[sys.argv[1]](*sys.argv[2:])

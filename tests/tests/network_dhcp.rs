@@ -359,3 +359,20 @@ fn container_asks_by_its_id() {
     lan.host
         .until("an address", |host| host.sh("ip -n 101 -4 -o addr").contains("10.9.0."));
 }
+
+#[test]
+fn a_guarded_port_asks_and_uses_what_it_is_given_and_nothing_else() {
+    let mut lan = Lan::with(&["--dhcp-range=10.9.0.100,10.9.0.110,255.255.255.0,1h"]);
+    lan.port("c1", &json!({"anti_spoof": true}));
+    lan.host.converged();
+    assert!(lan.host.pings("c1", "10.9.0.1"));
+    let neighbours = "ip -n lan neigh flush dev eth0";
+    lan.host
+        .sh(&format!("ip -n c1 addr add 10.9.0.77/24 dev eth0; {neighbours}"));
+    assert!(
+        !lan.host
+            .succeeds("ip netns exec c1 ping -n -c 1 -W 1 -I 10.9.0.77 10.9.0.1")
+    );
+    lan.host.sh(neighbours);
+    assert!(lan.host.pings("c1", "10.9.0.1"));
+}

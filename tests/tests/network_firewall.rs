@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 const WAN: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 const OUTSIDE: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
 
+/// Forwards beside which one more is no more than that.
+const FORWARDS: usize = 5_000;
+
 /// The program that talks: see there.
 fn talk() -> PathBuf {
     repository().join("tests/src/talk.py")
@@ -152,6 +155,8 @@ fn the_internet_sees_the_source_that_the_network_says_and_nothing_is_left_of_it(
             ],
         )
         .unwrap();
+    let bridge = |host: &Host| host.sh("ip -o link show br1; ip -o addr show br1; bridge link show");
+    let before = bridge(&host);
     let fixed = map(&[("ipv4", "192.0.2.77"), ("ipv6", "2001:db8::77")]);
     host.transact(&[update("networks", "n1", &json!({"nat": fixed}))]);
     host.converged();
@@ -159,6 +164,7 @@ fn the_internet_sees_the_source_that_the_network_says_and_nothing_is_left_of_it(
     assert_eq!(ask(&host, "c1", "udp", OUTSIDE[1], 80), Some("2001:db8::77 80".into()));
     let summary = ping.line_with("packets transmitted").unwrap();
     assert!(summary.contains(" 0% packet loss"), "{summary}");
+    assert_eq!(bridge(&host), before);
 
     assert_eq!(tables(&host).len(), 2);
     assert_eq!(forwarding(&host), "1 1");
@@ -182,6 +188,7 @@ fn forwards_are_reached_from_outside_from_the_host_and_from_within() {
         json!({"protocol": "udp", "listen": "", "port": 7000, "count": 3, "target": 9000}),
         json!({"protocol": "tcp", "listen": "127.0.0.1", "port": 5000, "target": 80}),
         json!({"protocol": "tcp", "listen": "2001:db8::1", "port": 5000, "target": 80}),
+        json!({"protocol": "sctp", "listen": "192.0.2.1", "port": 6000, "target": 3868}),
     ];
     let names: Vec<Value> = (0..forwards.len())
         .map(|at| json!(["named-uuid", format!("f{at}")]))
@@ -212,6 +219,29 @@ fn forwards_are_reached_from_outside_from_the_host_and_from_within() {
     assert_eq!(outside("tcp", WAN[0], 7001), None);
     assert_eq!(outside("tcp", WAN[0], 5000), None);
     assert_eq!(outside("udp", WAN[1], 9001), None);
+
+    // SCTP, of which the kernel may know no more than how to pass it on: its first message arrives at the port inside.
+    let program = talk().display().to_string();
+    let arguments = [
+        "netns",
+        "exec",
+        "c1",
+        "python3",
+        &program,
+        "await",
+        "eth0",
+        "10",
+        "sctp4:3868",
+    ];
+    let mut watcher = host.netns.spawn("ip", &arguments).unwrap();
+    watcher.line_with("ready").unwrap();
+    let macs = host.sh("cat /sys/class/net/wan0/address; ip netns exec inet cat /sys/class/net/eth0/address");
+    let (to, from) = macs.trim().split_once('\n').unwrap();
+    host.sh(&format!(
+        "ip netns exec inet python3 {program} spoof sctp4 eth0 {from} {to} {} {} 6000",
+        OUTSIDE[0], WAN[0]
+    ));
+    assert!(watcher.wait().unwrap().0, "no SCTP");
 
     // From the host itself, to its address and to its loopback address.
     assert_eq!(ask(&host, "", "tcp", WAN[0], 8080), answer(WAN[0], 80));
@@ -470,10 +500,15 @@ fn the_number_of_rules_is_the_same_however_many_forwards_there_are() {
             "mutations": [["forwards", "insert", ["set", names]]]});
         rows.chain([mutation]).collect()
     };
-    host.transact(&add(1, 100));
-    host.converged();
+    for from in (0..FORWARDS).step_by(1_000) {
+        host.transact(&add(from.max(1), from + 1_000));
+        host.converged();
+    }
     assert_eq!(rules(&host), with_one);
-    assert_eq!(host.sh("nft list ruleset").matches("nonnet:ports/").count() / 100, 2);
+    assert_eq!(
+        host.sh("nft list ruleset").matches("nonnet:ports/").count() / FORWARDS,
+        2
+    );
 
     // One more forward is one more element in each family, and nothing else is said to the kernel.
     let log = host.netns.directory().join("monitor");
@@ -484,10 +519,11 @@ fn the_number_of_rules_is_the_same_however_many_forwards_there_are() {
         std::fs::read_to_string(&log).is_ok_and(|text| text.contains("delete table ip probe"))
     });
     std::fs::write(&log, "").unwrap();
-    host.transact(&add(100, 101));
+    host.transact(&add(FORWARDS, FORWARDS + 1));
     host.converged();
+    let last = (8000 + FORWARDS).to_string();
     host.until("the monitor tells", |_| {
-        std::fs::read_to_string(&log).is_ok_and(|text| text.matches("8100").count() >= 2)
+        std::fs::read_to_string(&log).is_ok_and(|text| text.matches(&last).count() >= 2)
     });
     drop(monitor);
     let said = std::fs::read_to_string(&log).unwrap();
@@ -504,7 +540,7 @@ fn the_number_of_rules_is_the_same_however_many_forwards_there_are() {
 fn a_flush_by_somebody_else_and_a_restart_lose_nothing() {
     let mut host = host(&["c1"]);
     let mut operations = network(1, &json!({"nat": masquerade()}));
-    operations.push(forward("f", &json!({"port": 8080, "target": 80})));
+    operations.push(forward("f", &json!({"port": 8080, "count": 2, "target": 80})));
     operations.push(port(1, "c1", 2, &json!({"forwards": ["named-uuid", "f"]})));
     host.transact(&operations);
     host.converged();
@@ -519,6 +555,18 @@ fn a_flush_by_somebody_else_and_a_restart_lose_nothing() {
             ],
         )
         .unwrap();
+    let end = host.netns.directory().join("end").display().to_string();
+    let program = talk().display().to_string();
+    let mut echo = host
+        .netns
+        .spawn("ip", &["netns", "exec", "c1", "python3", &program, "echo", "81"])
+        .unwrap();
+    echo.line_with("ready").unwrap();
+    let arguments = [
+        "netns", "exec", "inet", "python3", &program, "hold", WAN[0], "8081", &end,
+    ];
+    let mut held = host.netns.spawn("ip", &arguments).unwrap();
+    held.line_with("ready").unwrap();
     // The tables are ours alone.
     host.sh("nft flush ruleset");
     assert_eq!(host.sh("nft list ruleset"), before);
@@ -536,6 +584,8 @@ fn a_flush_by_somebody_else_and_a_restart_lose_nothing() {
     );
     let summary = ping.line_with("packets transmitted").unwrap();
     assert!(summary.contains(" 0% packet loss"), "{summary}");
+    host.sh(&format!("touch {end}"));
+    assert!(held.wait().unwrap().0, "the connection ended");
 
     // While no server runs, nobody keeps others from it: the next one makes it again, and finds its settings.
     host.kill();
@@ -590,4 +640,91 @@ fn a_foreign_chain_that_drops_is_named_until_it_does_not() {
     assert!(host.succeeds(&format!("ip netns exec c1 ping -n -c 1 -W 5 {}", OUTSIDE[0])));
     // What is not ours is not touched.
     assert!(host.sh("nft list table ip filter").contains("counter packets"));
+}
+
+#[test]
+fn where_no_row_asks_for_it_there_is_no_packet_filter() {
+    let mut host = host(&["c1", "c2"]);
+    let mut operations = network(1, &json!({}));
+    operations.push(port(1, "c1", 2, &json!({"isolated": true})));
+    operations.push(port(1, "c2", 3, &json!({"isolated": true})));
+    host.transact(&operations);
+    host.converged();
+    assert_eq!((tables(&host), forwarding(&host)), (vec![], "0 0".into()));
+    assert!(host.pings("c1", "10.1.0.1"));
+    assert!(!host.succeeds("ip netns exec c1 ping -n -c 1 -W 1 10.1.0.3"));
+    // The first row that needs rules brings them, with all that they have to know of other rows; the last one takes them along.
+    let _inside = serve(&mut host, "c1", &["80"]);
+    for _ in 0..2 {
+        let mutation = json!({"op": "mutate", "table": "ports", "where": [["name", "==", "pc1"]],
+            "mutations": [["forwards", "insert", ["named-uuid", "f"]]]});
+        host.transact(&[forward("f", &json!({"port": 8080, "target": 80})), mutation]);
+        host.converged();
+        assert_eq!(tables(&host).len(), 2);
+        // By way of the host: what the network's row says of hairpins is there.
+        assert_eq!(ask(&host, "", "tcp", "127.0.0.1", 8080), Some("10.1.0.1 80".into()));
+        assert_eq!(
+            ask(&host, "inet", "tcp", WAN[0], 8080),
+            Some(format!("{} 80", OUTSIDE[0]))
+        );
+        host.transact(&[update("ports", "pc1", &json!({"forwards": ["set", []]}))]);
+        host.converged();
+        assert_eq!((tables(&host), forwarding(&host)), (vec![], "0 0".into()));
+    }
+    assert!(host.rows("events").iter().all(|event| event["kind"] != "drift"));
+}
+
+/// CNI leaves a chain for each container whose namespace was gone before it was told; after netavark the next container on the port is not reached.
+#[test]
+fn a_container_that_dies_leaves_nothing_and_the_next_one_has_its_port() {
+    let mut host = host(&["c1", "c2"]);
+    let mut operations = network(1, &json!({"nat": masquerade()}));
+    operations.push(forward("f0", &json!({"port": 8080, "target": 80})));
+    operations.push(forward("f1", &json!({"protocol": "udp", "port": 8080, "target": 80})));
+    let forwards = json!(["set", [["named-uuid", "f0"], ["named-uuid", "f1"]]]);
+    operations.push(port(1, "c1", 2, &json!({"forwards": forwards})));
+    host.transact(&operations);
+    host.converged();
+    let network = host.row("networks", "n1")["_uuid"].clone();
+    let _second = serve(&mut host, "c2", &["80"]);
+    let client = Some(format!("{} 80", OUTSIDE[0]));
+    // Each asks from the same port of its own, as one that does not stop asking.
+    let asks = |host: &Host, protocol: &str| {
+        let program = talk().display().to_string();
+        let script = format!(
+            "ip netns exec inet python3 {program} ask {protocol} {} 8080 4567",
+            WAN[0]
+        );
+        let (answered, text) = host.netns.try_sh(&script).unwrap();
+        answered.then(|| text.trim().to_owned())
+    };
+    {
+        let _first = serve(&mut host, "c1", &["80"]);
+        assert_eq!(asks(&host, "udp"), client);
+    }
+    host.sh("ip netns del c1");
+    host.until_state("ports", "pc1", "waiting");
+    let next = json!({"name": "pc2", "netns": "c2", "network": ["uuid", network],
+        "addresses": ["set", ["10.1.0.3", "fd01::3"]], "forwards": forwards});
+    host.transact(&[
+        delete("ports", "pc1"),
+        forward("f0", &json!({"port": 8080, "target": 80})),
+        forward("f1", &json!({"protocol": "udp", "port": 8080, "target": 80})),
+        insert("ports", "port", &next),
+    ]);
+    host.converged();
+    assert_eq!(asks(&host, "udp"), client);
+    assert_eq!(asks(&host, "tcp"), client);
+    host.sh("ip netns del c2");
+    host.until_state("ports", "pc2", "waiting");
+    host.transact(&[delete("ports", "pc2")]);
+    host.converged();
+    let left = host.sh("nft list ruleset");
+    assert!(
+        !left.contains("nonnet:ports/") && left.contains("{ \"br1\" comment"),
+        "{left}"
+    );
+    host.transact(&[delete("networks", "n1")]);
+    host.converged();
+    assert_eq!((tables(&host), forwarding(&host)), (vec![], "0 0".into()));
 }

@@ -5,6 +5,7 @@
 
 mod element;
 mod expression;
+mod flows;
 mod foreign;
 mod message;
 mod rules;
@@ -13,17 +14,20 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use ecow::{EcoString, eco_format};
 use netlink_packet_netfilter::nftables::TableFlags;
 use netlink_sys::Socket;
+use nix::ifaddrs::getifaddrs;
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
 use nonnet_hooks::object::Owner;
 use nonnet_hooks::object::firewall::{Borrow, Element, ElementChange, Installed, Set};
 use nonnet_hooks::plan::Refusal;
 use nonnet_hooks::want::Mark;
 
+use self::flows::{Flow, Moved};
 use self::rules::{Chain, chains};
 use self::setting::Settings;
 use self::wire::{Told, Wire, number};
@@ -115,7 +119,10 @@ impl Ruleset {
             let (some, later) = rest.split_at(count);
             rest = later;
             match self.together(some) {
-                Ok(()) => answers.extend(some.iter().map(|(at, _)| (*at, Ok(())))),
+                Ok(()) => {
+                    answers.extend(some.iter().map(|(at, _)| (*at, Ok(()))));
+                    self.forget_flows(some);
+                }
                 Err(refused) if some.len() == 1 => {
                     answers.extend(some.iter().map(|(at, _)| (*at, Err(refused.clone()))));
                 }
@@ -123,6 +130,36 @@ impl Ruleset {
             }
         }
         answers
+    }
+
+    /// Has the kernel forget the flows that would go on to where a forward led before.
+    fn forget_flows(&mut self, changes: &[(usize, &ElementChange)]) {
+        let moved = Moved::by(changes.iter().map(|(_, change)| *change));
+        for ipv4 in [true, false].into_iter().filter(|ipv4| moved.concerns(*ipv4)) {
+            if let Err(error) = self.try_forget_flows(&moved, ipv4) {
+                tracing::warn!(%error, "flows of forwards that are gone cannot be forgotten");
+            }
+        }
+    }
+
+    fn try_forget_flows(&mut self, moved: &Moved, ipv4: bool) -> io::Result<()> {
+        let family = message::family_of(ipv4);
+        let Ok(flows) = self.wire.get(family, message::flows_get(), true)? else {
+            return Ok(());
+        };
+        let addresses = getifaddrs()?.filter_map(|link| link.address);
+        let own = addresses.filter_map(|address| {
+            let four = address.as_sockaddr_in().map(|four| IpAddr::V4(four.ip()));
+            four.or_else(|| address.as_sockaddr_in6().map(|six| IpAddr::V6(six.ip())))
+        });
+        let own: BTreeSet<IpAddr> = own.collect();
+        for told in &flows {
+            if Flow::of(told).is_some_and(|flow| moved.is_stale(&flow, &own)) {
+                // One that has ended meanwhile is refused.
+                self.wire.get(family, message::flow_delete(told), false)?.ok();
+            }
+        }
+        Ok(())
     }
 
     fn together(&mut self, changes: &[(usize, &ElementChange)]) -> Result<(), Refusal> {
@@ -179,7 +216,7 @@ impl Ruleset {
     }
 
     fn chains_there(&mut self, bridge: bool) -> io::Result<Vec<String>> {
-        let chains = self.wire.get(message::family(bridge), &message::chains_get(), true)?;
+        let chains = self.wire.get(message::family(bridge), message::chains_get(), true)?;
         let own = chains.unwrap_or_default();
         let own = own.iter().filter(|chain| chain.text(TABLE) == Some(&self.table));
         Ok(own
@@ -212,7 +249,7 @@ impl Ruleset {
             for set in Set::ALL {
                 let shape = set.shape();
                 let family = message::family(shape.bridge);
-                let lists = self.wire.get(family, &message::elements_get(&self.table, set), true)?;
+                let lists = self.wire.get(family, message::elements_get(&self.table, set), true)?;
                 let Ok(lists) = lists else {
                     installed.intact = false;
                     continue;
@@ -243,7 +280,7 @@ impl Ruleset {
     fn claim(&mut self, bridge: bool) -> io::Result<bool> {
         let told = self
             .wire
-            .get(message::family(bridge), &message::table_get(&self.table), false)?;
+            .get(message::family(bridge), message::table_get(&self.table), false)?;
         let Ok(told) = told else { return Ok(false) };
         let Some(table) = told.first() else { return Ok(false) };
         let owner = table.attribute(TABLE_OWNER).and_then(number);
@@ -264,7 +301,7 @@ impl Ruleset {
         for bridge in [false, true] {
             let rules = self
                 .wire
-                .get(message::family(bridge), &message::rules_get(&self.table, None), true)?;
+                .get(message::family(bridge), message::rules_get(&self.table, None), true)?;
             let mut there: BTreeMap<String, Vec<String>> = BTreeMap::new();
             for rule in rules.unwrap_or_default() {
                 let mark = rule.attribute(RULE_USERDATA).and_then(element::commented);

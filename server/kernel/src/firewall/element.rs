@@ -206,7 +206,7 @@ fn part(field: Field, low: &[u8], high: &[u8], ranges: bool) -> Option<Part> {
     })
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
         16 => Some(Ipv6Addr::from(*bytes.first_chunk::<16>()?).into()),

@@ -35,7 +35,7 @@ const FAMILIES: [(u8, &str); 3] = [(1, "inet"), (2, "ip"), (10, "ip6")];
 
 /// What stands in the way, in words. Tables of the name `own` are ours.
 pub(super) fn obstacles(wire: &mut Wire, own: &str, bridges: &BTreeSet<String>) -> io::Result<BTreeSet<EcoString>> {
-    let chains = wire.get(NetfilterProtoFamily::Unspec, &chains_get(), true)?;
+    let chains = wire.get(NetfilterProtoFamily::Unspec, chains_get(), true)?;
     let mut found = BTreeSet::new();
     for chain in chains.unwrap_or_default() {
         let (Some(table), Some(name)) = (chain.text(CHAIN_TABLE), chain.text(CHAIN_NAME)) else {
@@ -51,7 +51,7 @@ pub(super) fn obstacles(wire: &mut Wire, own: &str, bridges: &BTreeSet<String>) 
             continue;
         }
         let whose = eco_format!("chain {family} {table} {name}, which is not nonnet's");
-        let rules = wire.get(NetfilterProtoFamily::from(chain.family), &rules_get(table, None), true)?;
+        let rules = wire.get(NetfilterProtoFamily::from(chain.family), rules_get(table, None), true)?;
         let rules = rules.unwrap_or_default();
         if rules.iter().any(|rule| accepts_by_name(rule, bridges)) {
             continue;

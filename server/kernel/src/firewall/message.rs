@@ -2,6 +2,7 @@
 
 use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterProtoFamily;
+use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, Hook, HookNumber, InetHookNumber, NfTablesMessage, RuleAttribute, RuleMessage,
     SetAttribute, SetDescription, SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute, TableFlags,
@@ -12,8 +13,9 @@ use nonnet_hooks::object::firewall::{Element, Field, Set, Shape};
 
 use super::element::{bytes_of, comment, encode, length};
 use super::expression::Expression;
+use super::flows::{ORIGINAL, ZONE};
 use super::rules::{Base, Chain};
-use super::wire::Request;
+use super::wire::{Request, Told};
 use crate::limits::ELEMENTS_PER_MESSAGE;
 
 /// The policy of a chain that lets packets pass (`NF_ACCEPT`).
@@ -23,6 +25,10 @@ const ACCEPT: u32 = 1;
 const LIST_ELEMENT: u16 = 1;
 const FIELD_LENGTH: u16 = 1;
 
+/// `NFTNL_UDATA_SET_KEYBYTEORDER` with the length of its value, and that value (`BYTEORDER_HOST_ENDIAN` of `nft`).
+const KEY_BYTE_ORDER: [u8; 2] = [0, 4];
+const HOST_BYTE_ORDER: [u8; 4] = 1_u32.to_ne_bytes();
+
 /// The flag of nested attributes.
 const NESTED: u16 = 0x8000;
 
@@ -31,6 +37,15 @@ pub(super) fn family(bridge: bool) -> NetfilterProtoFamily {
         NetfilterProtoFamily::Bridge
     } else {
         NetfilterProtoFamily::Inet
+    }
+}
+
+/// The family of flows.
+pub(super) fn family_of(ipv4: bool) -> NetfilterProtoFamily {
+    if ipv4 {
+        NetfilterProtoFamily::IPv4
+    } else {
+        NetfilterProtoFamily::IPv6
     }
 }
 
@@ -132,6 +147,10 @@ pub(super) fn set(table: &str, number: u32, set: Set) -> Request {
         attributes.push(SetAttribute::DataType(kind(shape.data)));
         attributes.push(SetAttribute::DataLen(length(shape.data) as u32));
     }
+    if let [Field::Link] = shape.key {
+        // By this alone `nft` knows how to show a name.
+        attributes.push(SetAttribute::UserData([&KEY_BYTE_ORDER[..], &HOST_BYTE_ORDER].concat()));
+    }
     attributes.push(SetAttribute::Flags(flags));
     attributes.push(SetAttribute::Id(number));
     let message = NfTablesMessage::NewSet(SetMessage { attributes });
@@ -224,4 +243,18 @@ pub(super) fn rules_get(table: &str, chain: Option<&str>) -> NfTablesMessage {
     let mut attributes = vec![RuleAttribute::Table(table.into())];
     attributes.extend(chain.map(|chain| RuleAttribute::Chain(chain.into())));
     NfTablesMessage::GetRule(RuleMessage { attributes })
+}
+
+/// Asks for flows: all of a family.
+pub(super) fn flows_get() -> ConntrackMessage {
+    ConntrackMessage::Get(vec![])
+}
+
+/// Forgets a flow, as it was told of.
+pub(super) fn flow_delete(told: &Told) -> ConntrackMessage {
+    let same = |kind: u16, flag: u16| {
+        let value = told.attribute(kind)?.to_vec();
+        Some(ConntrackAttribute::Other(DefaultNla::new(kind | flag, value)))
+    };
+    ConntrackMessage::Delete(same(ORIGINAL, NESTED).into_iter().chain(same(ZONE, 0)).collect())
 }

@@ -10,7 +10,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -112,18 +112,19 @@ impl Wire {
         answer.ok_or_else(|| io::Error::other("the packet filter did not answer"))
     }
 
-    /// Asks for objects: for all of a kind with `dump`, else for one.
+    /// Asks for objects: for all of a kind with `dump`, else for one. What needs no batch is done in the same way.
     ///
     /// # Errors
     /// Outer: the socket failed. Inner: the kernel's refusal.
     pub(super) fn get(
         &mut self,
         family: NetfilterProtoFamily,
-        message: &NfTablesMessage,
+        message: impl Into<NetfilterMessageInner>,
         dump: bool,
     ) -> io::Result<Result<Vec<Told>, Refusal>> {
+        let message = message.into();
         for _ in 0..DUMP_ATTEMPTS_MAX {
-            if let Some(answer) = self.try_get(family, message.clone(), dump)? {
+            if let Some(answer) = self.ask(family, message.clone(), dump)? {
                 return Ok(answer);
             }
         }
@@ -131,10 +132,10 @@ impl Wire {
     }
 
     /// As [`Wire::get`]; none if something changed under way.
-    fn try_get(
+    fn ask(
         &mut self,
         family: NetfilterProtoFamily,
-        message: NfTablesMessage,
+        message: NetfilterMessageInner,
         dump: bool,
     ) -> io::Result<Option<Result<Vec<Told>, Refusal>>> {
         let mut bytes = Vec::new();
@@ -184,10 +185,10 @@ impl Wire {
 
 impl Told {
     fn of(header: &NetlinkHeader, payload: &[u8]) -> Option<Self> {
-        let [kind, subsystem] = header.message_type.to_le_bytes();
+        let [kind, _] = header.message_type.to_le_bytes();
         Some(Self {
             kind,
-            family: *payload.first().filter(|_| subsystem == SUBSYSTEM)?,
+            family: *payload.first()?,
             attributes: payload.get(GENERAL_BYTES..)?.to_vec(),
         })
     }
