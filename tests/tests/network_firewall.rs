@@ -638,8 +638,40 @@ fn a_foreign_chain_that_drops_is_named_until_it_does_not() {
     );
     host.until_state("networks", "n1", "converged");
     assert!(host.succeeds(&format!("ip netns exec c1 ping -n -c 1 -W 5 {}", OUTSIDE[0])));
+    // Of many changes by others, only some are looked at, and the last one is.
+    host.sh(
+        "for n in $(seq 200); do nft add rule ip filter FORWARD counter accept; done
+        nft flush chain ip filter FORWARD; nft chain ip filter FORWARD '{ policy drop; }'",
+    );
+    host.until_state("networks", "n1", "conflict");
     // What is not ours is not touched.
-    assert!(host.sh("nft list table ip filter").contains("counter packets"));
+    assert!(host.sh("nft list table ip filter").contains("policy drop"));
+}
+
+#[test]
+fn a_drop_policy_of_iptables_legacy_is_named() {
+    let mut host = host(&["c1"]);
+    let mut operations = network(1, &json!({"nat": masquerade()}));
+    operations.push(port(1, "c1", 2, &json!({})));
+    host.transact(&operations);
+    host.converged();
+    for (program, address) in [("iptables", OUTSIDE[0]), ("ip6tables", OUTSIDE[1])] {
+        host.sh(&format!("{program}-legacy -P FORWARD DROP"));
+        assert!(!host.succeeds(&format!("ip netns exec c1 ping -n -c 1 -W 1 {address}")));
+        host.kill();
+        host.run();
+        host.until_state("networks", "n1", "conflict");
+        let error = host.error("networks", "n1");
+        let expected = format!("drop policy of chain FORWARD of {program} (legacy), which is not nonnet's");
+        assert!(error.contains(&expected), "{error}");
+        host.sh(&format!(
+            "{program}-legacy -A FORWARD -i br1 -j ACCEPT; {program}-legacy -A FORWARD -o br1 -j ACCEPT"
+        ));
+        host.kill();
+        host.run();
+        host.until_state("networks", "n1", "converged");
+        assert!(host.succeeds(&format!("ip netns exec c1 ping -n -c 1 -W 5 {address}")));
+    }
 }
 
 #[test]

@@ -187,6 +187,8 @@ pub enum Change {
     Ovs(OvsChange),
     /// The packet filter was read: this is all of ours there is.
     FirewallReplaced(Installed),
+    /// What of somebody else's keeps packets from passing, in words.
+    Obstacles(BTreeSet<EcoString>),
     /// An element of the packet filter is new or changed.
     ElementSet(Element, Owner),
     /// An element of the packet filter is gone.
@@ -686,6 +688,11 @@ impl Namespace {
                 }
             }
             Change::FirewallReplaced(installed) => self.replace_firewall(installed, touched),
+            Change::Obstacles(obstacles) => {
+                let Some(firewall) = &mut self.firewall else { return };
+                touched.firewall |= firewall.obstacles != obstacles;
+                firewall.obstacles = obstacles;
+            }
             Change::ElementSet(element, owner) => {
                 let Some(firewall) = &mut self.firewall else { return };
                 let key = element.key.clone();

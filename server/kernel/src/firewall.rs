@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Instant;
 
 use ecow::{EcoString, eco_format};
 use netlink_packet_netfilter::nftables::TableFlags;
@@ -31,7 +32,7 @@ use self::flows::{Flow, Moved};
 use self::rules::{Chain, chains};
 use self::setting::Settings;
 use self::wire::{Told, Wire, number};
-use crate::limits::ELEMENTS_PER_BATCH;
+use crate::limits::{ELEMENTS_PER_BATCH, FOREIGN_RULES_REST};
 
 /// `NFTA_TABLE_FLAGS` and `NFTA_TABLE_OWNER`.
 const TABLE_FLAGS: u16 = 2;
@@ -50,6 +51,10 @@ const NEW_ELEMENTS: u8 = 12;
 const DELETE_ELEMENTS: u8 = 14;
 const NEW_GENERATION: u8 = 15;
 
+/// The first and the last type of messages about tables, chains and rules (`NFT_MSG_NEWTABLE` to `NFT_MSG_DELRULE`).
+const TABLES: u8 = 0;
+const RULES_END: u8 = 8;
+
 /// The settings whose values are read along with the packet filter.
 const SETTINGS: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
 
@@ -63,6 +68,19 @@ pub(crate) struct Ruleset {
     settings: Settings,
     /// Whether the kernel knows tables that persist when their owner ends (Linux 6.9).
     persists: bool,
+    others: Others,
+}
+
+/// How often others' rules are looked at.
+#[derive(Debug, Default)]
+struct Others {
+    /// The bridges of networks, as last read: rules that name them are of interest.
+    bridges: BTreeSet<String>,
+    /// Whether there is a packet filter of ours that others could stand in the way of.
+    matter: bool,
+    looked: Option<Instant>,
+    /// When to look again.
+    due: Option<Instant>,
 }
 
 /// What a batch did.
@@ -78,6 +96,7 @@ impl Ruleset {
             chains: chains(),
             settings: Settings::open(memory, namespace),
             persists: false,
+            others: Others::default(),
         };
         ruleset.persists = ruleset.try_persistence()?;
         Ok(ruleset)
@@ -265,7 +284,9 @@ impl Ruleset {
                 }
             }
         }
-        installed.obstacles = foreign::obstacles(&mut self.wire, &self.table, &links)?;
+        self.others.bridges = links;
+        self.others.matter = installed.present;
+        installed.obstacles = self.obstacles()?;
         installed.settings = paths
             .into_iter()
             .filter_map(|path| {
@@ -274,6 +295,18 @@ impl Ruleset {
             })
             .collect();
         Ok(installed)
+    }
+
+    /// What of others' stands in the way.
+    fn obstacles(&mut self) -> io::Result<BTreeSet<EcoString>> {
+        self.others.looked = Some(Instant::now());
+        self.others.due = None;
+        foreign::obstacles(&mut self.wire, &self.table, &self.others.bridges)
+    }
+
+    /// When [`Ruleset::drain`] has something to do although no event has come.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.others.due
     }
 
     /// Whether a table is there. One that has outlived the server that made it is ours again.
@@ -324,10 +357,11 @@ impl Ruleset {
         Ok(true)
     }
 
-    /// Reads the events, as far as they have come. What cannot be told element by element is read anew.
+    /// Reads the events, as far as they have come. What cannot be told element by element is read anew, and what others do not too often.
     pub(crate) fn drain(&mut self) -> io::Result<Vec<Observation>> {
         let mut told = Vec::new();
         let mut anew = wire::events(&self.events, &mut told);
+        let mut others = false;
         let mut observations = Vec::new();
         for event in &told {
             if event.kind == NEW_GENERATION {
@@ -346,7 +380,13 @@ impl Ruleset {
                         anew = true;
                         continue;
                     };
-                    observations.extend(elements(set, event).into_iter().map(|(element, owner)| {
+                    let changed = elements(set, event);
+                    if set == Set::Within && event.kind == NEW_ELEMENTS {
+                        let bridges = changed.iter().filter_map(|(element, _)| element.key.key.first());
+                        self.others.bridges.extend(bridges.map(ToString::to_string));
+                        others = true;
+                    }
+                    observations.extend(changed.into_iter().map(|(element, owner)| {
                         of_host(if event.kind == NEW_ELEMENTS {
                             Change::ElementSet(element, owner)
                         } else {
@@ -354,11 +394,21 @@ impl Ruleset {
                         })
                     }));
                 }
-                _ => anew = true,
+                _ if own => anew = true,
+                TABLES..=RULES_END => others = true,
+                _ => {}
             }
+        }
+        let now = Instant::now();
+        if others && self.others.matter {
+            // Some programs write hundreds of rules one by one.
+            let rested = self.others.looked.map_or(now, |looked| looked + FOREIGN_RULES_REST);
+            self.others.due.get_or_insert(rested);
         }
         if anew {
             observations.push(of_host(Change::FirewallReplaced(self.read()?)));
+        } else if self.others.due.is_some_and(|due| due <= now) {
+            observations.push(of_host(Change::Obstacles(self.obstacles()?)));
         }
         Ok(observations)
     }

@@ -91,11 +91,13 @@ pub const OVS_FOLLOW_PATIENCE: Duration = Duration::from_secs(5);
 
 /// For how long an error of an interface may still go by itself.
 pub const OVS_ERROR_GRACE: Duration = Duration::from_millis(500);
+
 /// Addresses or routes that are taken of one list that a DHCP server sends.
 pub const DHCP_LIST_MAX: usize = 32;
 
 /// Bytes of a name that a DHCP server sends, and characters of its words.
 pub const DHCP_TEXT_BYTES_MAX: usize = 253;
+
 /// Bytes of one batch for the packet filter: 5,000 rules have about 350 kB, and 10,000 elements 2 MB.
 pub const FIREWALL_BATCH_BYTES_MAX: usize = 64 << 20;
 
@@ -104,6 +106,12 @@ pub const ELEMENTS_PER_MESSAGE: usize = 200;
 
 /// Elements in one batch, unless one step alone has more.
 pub const ELEMENTS_PER_BATCH: usize = 10_000;
+
+/// Bytes of the rules of `iptables-legacy` that are read: some 50,000 rules.
+pub const LEGACY_TABLE_BYTES_MAX: usize = 16 << 20;
+
+/// The rest between two looks at others' rules while they change.
+pub const FOREIGN_RULES_REST: Duration = Duration::from_millis(250);
 
 /// Times that a dump is asked for again because something changed under way.
 pub const DUMP_ATTEMPTS_MAX: usize = 5;

@@ -171,6 +171,10 @@ impl Live {
                 inode => events.push(NamespaceId::Inode(inode)),
             }
         }
+        let firewall = self.spaces.firewall.as_ref().and_then(Ruleset::deadline);
+        if firewall.is_some_and(|due| due <= Instant::now()) {
+            events.push(NamespaceId::Host);
+        }
         // A container that died is let go before the events of its dying links are told: that it is gone explains them.
         self.look()?;
         self.drain(&events)?;
@@ -178,7 +182,8 @@ impl Live {
     }
 
     fn timeout(&self) -> EpollTimeout {
-        let Some(deadline) = self.finder.deadline() else {
+        let firewall = self.spaces.firewall.as_ref().and_then(Ruleset::deadline);
+        let Some(deadline) = self.finder.deadline().into_iter().chain(firewall).min() else {
             return EpollTimeout::NONE;
         };
         let wait = deadline.saturating_duration_since(Instant::now());

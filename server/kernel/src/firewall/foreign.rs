@@ -2,7 +2,9 @@
 //!
 //! A packet passes only if every base chain lets it: an accept of ours cannot save it from a drop of another's. Known are chains of hook
 //! `forward` whose policy is to drop, and rules there that drop or reject whatever comes. A chain whose table has a rule that accepts by the name
-//! of a bridge is taken to be somebody's arrangement for that bridge, and is passed over.
+//! of a bridge is taken to be somebody's arrangement for that bridge, and is passed over. Those of `iptables-legacy` are known by their policy only.
+
+mod legacy;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -63,6 +65,11 @@ pub(super) fn obstacles(wire: &mut Wire, own: &str, bridges: &BTreeSet<String>) 
         if let Some(refusal) = rules.iter().filter(of_chain).find_map(refuses_all) {
             found.insert(eco_format!("{refusal} of {whose}"));
         }
+    }
+    for program in legacy::drops(bridges) {
+        found.insert(eco_format!(
+            "drop policy of chain FORWARD of {program} (legacy), which is not nonnet's"
+        ));
     }
     Ok(found)
 }
