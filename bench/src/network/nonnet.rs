@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nonnet_tests::program;
 use nonnet_tests::wire::Client;
 use serde_json::{Value, json};
 
-use super::side::{Side, container, host_port};
+use super::side::{self, Side, container, host_port};
 use crate::options::Options;
 use crate::program::Program;
 use crate::server::Server;
@@ -30,13 +31,13 @@ pub(super) struct Nonnet {
 
 impl Nonnet {
     /// Starts nonnetd in the namespaces of the calling thread, with a network.
-    pub(super) fn start(program: &Program, options: &Options) -> Result<Self> {
-        let server = Server::start_applying(program, options)?;
+    pub(super) fn start(nonnetd: &Program, options: &Options) -> Result<Self> {
+        let server = Server::start_applying(nonnetd, options)?;
         let mut client = Client::connect(&server.socket())?;
         let network = [
             json!({"op": "insert", "table": "bridges", "uuid-name": "bridge", "row": {"name": "bench0"}}),
             json!({"op": "insert", "table": "networks", "uuid": NETWORK, "row": {"name": "bench", "bridge": ["named-uuid", "bridge"],
-                "subnets": ["map", [["10.99.0.0/16", "10.99.0.1"]]]}}),
+                "subnets": ["map", [["10.99.0.0/16", "10.99.0.1"]]], "nat": ["map", [["ipv4", "masquerade"]]]}}),
         ];
         commit_and_converge(&mut client, &network)?;
         Ok(Self { server, client })
@@ -84,7 +85,17 @@ impl Side for Nonnet {
     }
 
     fn check(&mut self, containers: Range<usize>) -> Result<()> {
-        self.expect_converged(containers)
+        self.expect_converged(containers.clone())?;
+        let rules = side::succeed(&program::system("nft")?, &["list", "ruleset"], &[], "")?;
+        for number in containers {
+            let published = format!("tcp . {} ", host_port(number));
+            ensure!(
+                rules.contains(&published),
+                "the port of {} is not published",
+                container(number)
+            );
+        }
+        Ok(())
     }
 
     fn detach(&mut self, containers: Range<usize>) -> Result<()> {
