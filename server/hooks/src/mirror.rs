@@ -4,6 +4,7 @@
 //! changes, so that a resync costs comparisons and nothing more. It must never hold what the kernel did not say.
 
 mod container;
+mod firewall;
 mod ovs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -398,29 +399,6 @@ impl Namespace {
         touched.existence(id, name);
     }
 
-    fn replace_firewall(&mut self, now: Installed, touched: &mut Touched) {
-        let before = self.firewall.take().unwrap_or_default();
-        touched.firewall |=
-            (before.intact, before.present, &before.obstacles) != (now.intact, now.present, &now.obstacles);
-        for (key, data, owner) in now.elements() {
-            if before.data(key) != Some(data) {
-                touched.element(key.clone(), owner.clone());
-            }
-        }
-        for (key, _, owner) in before.elements() {
-            if now.data(key).is_none() {
-                touched.element(key.clone(), owner.clone());
-            }
-        }
-        if (&before.borrowed, &before.settings) != (&now.borrowed, &now.settings) {
-            let paths = [&before.borrowed, &before.settings, &now.borrowed, &now.settings];
-            touched
-                .settings
-                .extend(paths.into_iter().flat_map(BTreeMap::keys).cloned());
-        }
-        self.firewall = Some(now);
-    }
-
     fn touch(&self, id: NamespaceId, index: Option<u32>, touched: &mut Touched) {
         match index.map(|index| self.links.get(&index)) {
             Some(Some(link)) => touched.link(id, LinkName::observed(&link.name)),
@@ -688,39 +666,13 @@ impl Namespace {
                 }
             }
             Change::FirewallReplaced(installed) => self.replace_firewall(installed, touched),
-            Change::Obstacles(obstacles) => {
-                let Some(firewall) = &mut self.firewall else { return };
-                touched.firewall |= firewall.obstacles != obstacles;
-                firewall.obstacles = obstacles;
-            }
-            Change::ElementSet(element, owner) => {
-                let Some(firewall) = &mut self.firewall else { return };
-                let key = element.key.clone();
-                if firewall.insert(element, owner.clone()) {
-                    touched.element(key, owner);
-                }
-            }
-            Change::ElementGone(key) => {
-                if let Some(owner) = self.firewall.as_mut().and_then(|firewall| firewall.remove(&key)) {
-                    touched.element(key, owner);
-                }
-            }
-            Change::Setting(path, value) => {
-                let Some(firewall) = &mut self.firewall else { return };
-                let before = match &value {
-                    Some(value) => firewall.settings.insert(path.clone(), value.clone()),
-                    None => firewall.settings.remove(&path),
-                };
-                if before != value {
-                    touched.settings.insert(path);
-                }
-            }
-            Change::Borrowed(borrowed) => {
-                let Some(firewall) = &mut self.firewall else { return };
-                if firewall.borrowed != borrowed {
-                    touched.settings.extend(firewall.borrowed.keys().cloned());
-                    touched.settings.extend(borrowed.keys().cloned());
-                    firewall.borrowed = borrowed;
+            change @ (Change::Obstacles(_)
+            | Change::ElementSet(..)
+            | Change::ElementGone(_)
+            | Change::Setting(..)
+            | Change::Borrowed(_)) => {
+                if let Some(firewall) = &mut self.firewall {
+                    firewall::change(firewall, change, touched);
                 }
             }
         }
