@@ -9,7 +9,7 @@ use nonnet_hooks::limits::PROTOCOL;
 use nonnet_hooks::mirror::{Change, Link, Mirror, Namespace, NamespaceId, Observation};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
-use nonnet_hooks::object::firewall::{Firewall, Part, Protocol, Set};
+use nonnet_hooks::object::firewall::{Firewall, Installed, Part, Protocol, Set};
 use nonnet_hooks::object::{
     Addresses, Bridge, BridgeSettings, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, OvsBridge, OvsOperation,
     OvsPort, Owner, Port, PortKind, Role, Route, RouteKind, Single, Spec, Tap, Vlans, Vxlan, Wanted,
@@ -492,6 +492,19 @@ fn check_wanted(want: &Want, model: &Model) {
     }
 }
 
+fn check_firewall(wanted: &Firewall, want: &Want, have: &Installed) {
+    if !want.filters() {
+        assert!(have.elements().next().is_none());
+        return;
+    }
+    for (key, data) in &wanted.elements {
+        assert_eq!(have.data(key), Some(data), "{key:?}");
+    }
+    for (setting, value) in &wanted.settings {
+        assert_eq!(have.settings.get(&setting.path), Some(value), "{setting:?}");
+    }
+}
+
 fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeMap<ObjectKey, Verdict>) {
     let host = mirror.host().unwrap();
     match object {
@@ -513,16 +526,7 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
             let have: BTreeSet<_> = host.addresses(link.index).map(|a| a.address).collect();
             assert_eq!(have, wanted);
         }
-        Object::Firewall(_) if !want.filters() => assert!(host.firewall().unwrap().elements().next().is_none()),
-        Object::Firewall(wanted) => {
-            let filter = host.firewall().unwrap();
-            for (key, data) in &wanted.elements {
-                assert_eq!(filter.data(key), Some(data), "{key:?}");
-            }
-            for (setting, value) in &wanted.settings {
-                assert_eq!(filter.settings.get(&setting.path), Some(value), "{setting:?}");
-            }
-        }
+        Object::Firewall(wanted) => check_firewall(wanted, want, host.firewall().unwrap()),
         Object::Port(port) if matches!(port.kind, PortKind::Adopted(_)) => {
             let link = host.link(&port.name).unwrap();
             let master = link.master.map(|index| host.link_at(index).unwrap().name.clone());
