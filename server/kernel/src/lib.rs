@@ -13,6 +13,7 @@ mod bridge;
 mod command;
 mod containers;
 mod dhcp;
+mod dump;
 mod events;
 mod fake;
 mod files;

@@ -115,3 +115,9 @@ pub const FOREIGN_RULES_REST: Duration = Duration::from_millis(250);
 
 /// Times that a dump is asked for again because something changed under way.
 pub const DUMP_ATTEMPTS_MAX: usize = 5;
+
+/// Threads that read namespaces at most.
+pub(crate) const READERS_MAX: usize = 8;
+
+/// Namespaces for which it is worth having one more thread read them.
+pub(crate) const NAMESPACES_PER_READER_MIN: usize = 32;

@@ -390,12 +390,7 @@ impl Live {
     fn dump_all(&mut self) -> Vec<Observation> {
         self.slow.files.reread(|netns| place(&self.finder, netns));
         let mut dumps: Vec<Observation> = nameservers().into_iter().collect();
-        for id in self.spaces.ids() {
-            match self.spaces.dump(id) {
-                Ok(dump) => dumps.push(dump),
-                Err(error) => tracing::warn!(%error, namespace = %id, "a namespace cannot be read"),
-            }
-        }
+        dumps.extend(self.spaces.dump_all());
         dumps
     }
 

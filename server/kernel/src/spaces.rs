@@ -7,20 +7,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use nonnet_hooks::limits::PROTOCOL;
-use nonnet_hooks::mirror::{Change, InstalledRoute, Link, NamespaceId, Observation, Snapshot};
+use nonnet_hooks::mirror::{Change, NamespaceId, Observation, Snapshot};
 use nonnet_hooks::object::firewall::Installed;
-use nonnet_hooks::object::{Hook, NetnsRef, Vlans};
-use rtnetlink::packet_route::AddressFamily;
+use nonnet_hooks::object::{NetnsRef, Vlans};
 
 use crate::firewall::Ruleset;
 use crate::hub::Hub;
 use crate::limits::{EVENT_BUFFER_BYTES, EVENT_BUFFER_INSIDE_BYTES};
-use crate::message;
 use crate::netns::{Netns, Sockets};
 use crate::probe;
-use crate::traffic;
-use crate::{bridge, events};
+use crate::wire::Wire;
+use crate::{dump, events};
 
 /// An open namespace.
 #[derive(Debug)]
@@ -97,18 +94,6 @@ impl Spaces {
         self.open.get_mut(&id)
     }
 
-    pub(crate) fn ids(&self) -> Vec<NamespaceId> {
-        let mut ids: Vec<NamespaceId> = self
-            .open
-            .keys()
-            .copied()
-            .filter(|id| *id != NamespaceId::Host)
-            .collect();
-        // The host's dump comes last: it tells that the dump is complete.
-        ids.push(NamespaceId::Host);
-        ids
-    }
-
     /// What a namespace is called.
     pub(crate) fn id(&self, netns: &Netns) -> NamespaceId {
         if netns.inode() == self.home {
@@ -178,97 +163,60 @@ impl Spaces {
 
     /// The VLANs of the ports of a namespace's bridges, by index.
     pub(crate) fn vlans(&mut self, id: NamespaceId) -> io::Result<Vec<(u32, Vlans)>> {
-        self.open.get_mut(&id).map_or_else(|| Ok(Vec::new()), vlans)
+        self.open
+            .get_mut(&id)
+            .map_or_else(|| Ok(Vec::new()), |space| dump::vlans(&mut space.sockets.wire))
     }
 
     /// Reads all that a namespace has.
     pub(crate) fn dump(&mut self, id: NamespaceId) -> io::Result<Observation> {
-        let routes = self.routes(id)?;
-        let space = self
+        let ipv6 = self.ipv6;
+        let snapshot = dump::snapshot(self.wire(id)?, id, ipv6)?;
+        self.observation(id, snapshot)
+    }
+
+    /// Reads all that every namespace has; the host's comes last: it tells that the dump is complete.
+    pub(crate) fn dump_all(&mut self) -> Vec<Observation> {
+        let ipv6 = self.ipv6;
+        let spaces: Vec<(NamespaceId, &mut Wire)> = self
             .open
-            .get_mut(&id)
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-        let mut snapshot = Snapshot {
-            routes,
-            ..Snapshot::default()
-        };
-        let links = space.sockets.wire.dump(message::links())?;
-        let addresses = space.sockets.wire.dump(message::addresses())?;
-        for found in [links, addresses].into_iter().filter_map(Result::ok).flatten() {
-            match message::change(found) {
-                Some(Change::LinkSet(link)) => snapshot.links.push(link),
-                Some(Change::AddressSet(address)) => snapshot.addresses.push(address),
-                _ => {}
-            }
-        }
-        let filters = |link: &Link| {
-            link.bridge
-                .as_ref()
-                .is_some_and(|bridge| bridge.vlan_filtering == Some(true))
-        };
-        if snapshot.links.iter().any(filters) {
-            snapshot.vlans = vlans(space)?;
-        }
+            .iter_mut()
+            .map(|(id, space)| (*id, &mut space.sockets.wire))
+            .collect();
+        let mut snapshots = dump::snapshots(spaces, ipv6);
+        snapshots.sort_by_key(|(id, _)| *id == NamespaceId::Host);
+        let observed = snapshots.into_iter().filter_map(|(id, snapshot)| {
+            let observed = snapshot.and_then(|snapshot| self.observation(id, snapshot));
+            observed
+                .inspect_err(|error| tracing::warn!(%error, namespace = %id, "a namespace cannot be read"))
+                .ok()
+        });
+        observed.collect()
+    }
+
+    /// A namespace as it was read; of the host, the packet filter is read besides.
+    fn observation(&mut self, id: NamespaceId, mut snapshot: Snapshot) -> io::Result<Observation> {
         if id == NamespaceId::Host {
             let firewall = self.firewall.as_mut().map(Ruleset::read).transpose()?;
             snapshot.firewall = Some(firewall.unwrap_or_else(Installed::unsupported));
         }
-        self.traffic(id, &mut snapshot)?;
         Ok(Observation {
             namespace: id,
             change: Change::Replaced(snapshot),
         })
     }
 
-    /// Reads the root queues and our copies. Filters are asked for only where some may be.
-    fn traffic(&mut self, id: NamespaceId, snapshot: &mut Snapshot) -> io::Result<()> {
-        let space = self
-            .open
-            .get_mut(&id)
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-        let queues = space.sockets.wire.dump(traffic::queues())?.unwrap_or_default();
-        let mut changes: Vec<Change> = queues.iter().flat_map(traffic::changes).collect();
-        for index in queues.iter().filter_map(traffic::hooks_of) {
-            for hook in [Hook::Ingress, Hook::Egress] {
-                let filters = space.sockets.wire.dump(traffic::filters(index, hook))?;
-                changes.extend(filters.unwrap_or_default().iter().flat_map(traffic::changes));
-            }
-        }
-        for change in changes {
-            match change {
-                Change::Queue(index, Some(queue)) => snapshot.queues.push((index, queue)),
-                Change::Mirror(index, hook, Some(to)) => snapshot.mirrors.push((index, hook, to)),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn routes(&mut self, id: NamespaceId) -> io::Result<Vec<InstalledRoute>> {
-        let mut routes = Vec::new();
-        let space = self
-            .open
-            .get_mut(&id)
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-        let families = [AddressFamily::Inet, AddressFamily::Inet6];
-        for family in families.into_iter().take(if self.ipv6 { 2 } else { 1 }) {
-            // A router's own tables may be huge, and only what is ours matters there.
-            let answer = space
-                .sockets
-                .wire
-                .dump(message::routes(family, id == NamespaceId::Host))?;
-            let found = answer.unwrap_or_default().into_iter().filter_map(message::change);
-            routes.extend(found.filter_map(|change| match change {
-                Change::RouteSet(route) if concerns(id, &route) => Some(route),
-                _ => None,
-            }));
-        }
-        Ok(routes)
+    fn wire(&mut self, id: NamespaceId) -> io::Result<&mut Wire> {
+        let space = self.open.get_mut(&id);
+        space
+            .map(|space| &mut space.sockets.wire)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
     /// Reads the routes of a namespace, some of which the kernel dropped without an event.
     fn reread_routes(&mut self, id: NamespaceId) -> Option<Observation> {
-        let routes = self.routes(id).ok()?;
+        let ipv6 = self.ipv6;
+        let routes = dump::routes(self.wire(id).ok()?, id, ipv6).ok()?;
         Some(Observation {
             namespace: id,
             change: Change::RoutesReplaced(routes),
@@ -313,7 +261,7 @@ impl Drained {
     fn take(&mut self, changes: impl IntoIterator<Item = (NamespaceId, Change)>) {
         for (namespace, change) in changes {
             if let Change::RouteSet(route) | Change::RouteReplaced(route) | Change::RouteGone(route) = &change
-                && !concerns(namespace, route)
+                && !dump::concerns(namespace, route)
             {
                 continue;
             }
@@ -325,22 +273,8 @@ impl Drained {
     }
 }
 
-fn concerns(id: NamespaceId, route: &InstalledRoute) -> bool {
-    id != NamespaceId::Host || route.protocol == PROTOCOL
-}
-
 /// Whether IPv4 routes may have vanished along with this, which the kernel does not tell (`fib_sync_down_addr`). Those of a link that goes
 /// down the mirror drops by itself.
 fn drops_routes(change: &Change) -> bool {
     matches!(change, Change::AddressGone(..))
-}
-
-fn vlans(space: &mut Space) -> io::Result<Vec<(u32, Vlans)>> {
-    let ports = space.sockets.wire.dump(bridge::ports())?;
-    let changes = ports.into_iter().flatten().filter_map(message::change);
-    let vlans = changes.filter_map(|change| match change {
-        Change::Vlans(index, vlans) => Some((index, vlans)),
-        _ => None,
-    });
-    Ok(vlans.collect())
 }
