@@ -15,13 +15,13 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ecow::EcoString;
-use nonnet_engine::{CommitHook, RowChange, Transaction};
+use nonnet_engine::{CommitHook, Row, RowChange, Transaction};
 use nonnet_schema::{BaseType, ColumnSchema, DatabaseSchema, ErrorKind, NONNET_SCHEMA, OvsdbError, TableIndex, Uuid};
 
 use crate::compile::is_read;
 use crate::fault::Fault;
 use crate::healing;
-use crate::tables::{SchemaMismatch, Tables, bridges, host, networks, reference, routes, switched};
+use crate::tables::{SchemaMismatch, Tables, bridges, host, networks, peers, reference, references, routes, switched};
 
 /// The rules of `OpNonNet`.
 #[derive(Debug)]
@@ -148,6 +148,8 @@ fn check_rows(tables: &Tables, transaction: &Transaction<'_>, changes: &[RowChan
             networks::network(&tables.networks, row)?;
         } else if change.table == tables.host.this {
             host::own_routes(tables, transaction, row)?;
+        } else if change.table == tables.peers.this {
+            peers::check(&tables.peers, row)?;
         } else if change.table == tables.routes.this {
             routes::route(&tables.routes, row)?;
         }
@@ -155,14 +157,29 @@ fn check_rows(tables: &Tables, transaction: &Transaction<'_>, changes: &[RowChan
     Ok(())
 }
 
-/// The ports that changed, and those on networks that changed.
+/// The ports that changed, those on networks that changed, and those whose peers changed.
 fn concerned_ports(tables: &Tables, transaction: &Transaction<'_>, changes: &[RowChange]) -> BTreeSet<Uuid> {
     let there = changes.iter().filter(|change| change.new.is_some());
     let ports = there.clone().filter(|change| change.table == tables.ports.this);
     let mut concerned: BTreeSet<Uuid> = ports.map(|change| change.uuid).collect();
     // A network that is new has only ports that changed with it.
     let networks = there.filter(|change| change.table == tables.networks.this && change.old.is_some());
-    let networks: BTreeSet<Uuid> = networks.map(|change| change.uuid).collect();
+    let mut networks: BTreeSet<Uuid> = networks.map(|change| change.uuid).collect();
+    // Who has a peer that is new has changed itself.
+    let peers = changes.iter().filter(|change| change.table == tables.peers.this);
+    let peers = peers.filter(|change| change.old.is_some() && change.new.is_some());
+    let peers: BTreeSet<Uuid> = peers.map(|change| change.uuid).collect();
+    if !peers.is_empty() {
+        let has = |row: &Row, column| references(row, column).any(|uuid| peers.contains(&uuid));
+        let on = transaction
+            .rows(tables.networks.this)
+            .filter(|row| has(row, tables.networks.peers));
+        networks.extend(on.map(|row| row.uuid()));
+        let ports = transaction
+            .rows(tables.ports.this)
+            .filter(|row| has(row, tables.ports.peers));
+        concerned.extend(ports.map(|row| row.uuid()));
+    }
     if !networks.is_empty() {
         let on_it = |uuid: Option<Uuid>| uuid.is_some_and(|uuid| networks.contains(&uuid));
         let ports = transaction.rows(tables.ports.this);

@@ -14,6 +14,7 @@ mod port;
 mod routes;
 mod single;
 mod traffic;
+mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -146,6 +147,7 @@ fn rank(want: &Want, key: &ObjectKey, left: usize) -> usize {
             | ObjectKey::ResolvConf { .. }
             | ObjectKey::Container(_)
             | ObjectKey::Mesh(_)
+            | ObjectKey::Wireguard(_)
             | ObjectKey::Firewall { .. },
         ) => usize::MAX,
         (None, ObjectKey::Link(_) | ObjectKey::OvsPort(_)) => 0,
@@ -240,6 +242,7 @@ impl<'a> Planner<'a> {
                     }
                     Object::ResolvConf(wish) => self.resolv_conf(step, wish),
                     Object::Traffic(traffic) => self.traffic(step, traffic, host),
+                    Object::Wireguard(wireguard) => self.wireguard(step, owner, wireguard),
                 }
             }
         };
@@ -279,6 +282,10 @@ impl<'a> Planner<'a> {
             }
             ObjectKey::ResolvConf { netns, .. } => {
                 self.give_back_file(of, netns);
+                return Ok(());
+            }
+            ObjectKey::Wireguard(port) => {
+                self.forget_wireguard(For { key, owner: None }, port);
                 return Ok(());
             }
             ObjectKey::Firewall { .. } => {
@@ -329,6 +336,7 @@ impl<'a> Planner<'a> {
             | ObjectKey::Container(_)
             | ObjectKey::Mesh(_)
             | ObjectKey::OvsPort(_)
+            | ObjectKey::Wireguard(_)
             | ObjectKey::Firewall { .. } => {}
         }
         Ok(())

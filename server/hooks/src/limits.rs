@@ -30,6 +30,9 @@ pub const CONTENDED_WINDOW_MS: u64 = 10_000;
 /// Milliseconds for which the inner end of a pair may outlive the outer one: the kernel waits for grace periods in between.
 pub const LEAVING_MS: u64 = 3_000;
 
+/// Peers of one tunnel: they are set and read back as a whole.
+pub const PEERS_MAX: usize = 4_096;
+
 /// Protocol number of the addresses and routes that nonnet makes (`IFA_PROTO`, `rtm_protocol`).
 pub const PROTOCOL: u8 = 110;
 

@@ -19,6 +19,7 @@ pub use self::ovs::{Ovs, OvsBridgeRow, OvsChange, OvsPortRow, OvsProgress};
 use crate::dhcp::{Progress, Request};
 use crate::name::{LinkName, Mac};
 use crate::object::firewall::{Element, ElementKey, Installed};
+use crate::object::wireguard::WireguardState;
 use crate::object::{BridgeSettings, Hook, NetnsRef, ObjectKey, Owner, Route, Shape, Spec, Vlans};
 use crate::plan::DhcpStart;
 
@@ -176,6 +177,8 @@ pub enum Change {
     Queue(u32, Option<Queue>),
     /// The copy of ours of what the link of this index sees at a hook goes to another link, or nowhere.
     Mirror(u32, Hook, Option<u32>),
+    /// The keys and peers of the `WireGuard` link of a port were read, or are no more.
+    Wireguard(LinkName, Option<Box<WireguardState>>),
     /// A setting below `/proc/sys/net` was read.
     Sysctl(EcoString, EcoString),
     /// Containers are new, changed or gone.
@@ -265,6 +268,7 @@ pub struct Mirror {
     nameservers: Vec<IpAddr>,
     resolv_confs: BTreeMap<NetnsRef, EcoString>,
     listening: BTreeSet<IpAddr>,
+    wireguard: BTreeMap<LinkName, WireguardState>,
 }
 
 impl fmt::Display for NamespaceId {
@@ -513,6 +517,11 @@ impl Mirror {
         self.dhcp.get(port)
     }
 
+    /// The keys and peers of the `WireGuard` link of a port, as last read.
+    pub fn wireguard(&self, port: &LinkName) -> Option<&WireguardState> {
+        self.wireguard.get(port)
+    }
+
     /// The containers.
     pub fn containers(&self) -> &Containers {
         &self.containers
@@ -581,6 +590,15 @@ impl Mirror {
             Change::Listening(address, false) => {
                 self.listening.remove(&address);
             }
+            Change::Wireguard(port, state) => {
+                let before = match state.clone() {
+                    Some(state) => self.wireguard.insert(port.clone(), *state),
+                    None => self.wireguard.remove(&port),
+                };
+                if before != state.map(|state| *state) {
+                    touched.objects.insert(ObjectKey::Wireguard(port));
+                }
+            }
             other => {
                 if let Some(namespace) = self.namespaces.get_mut(&id) {
                     namespace.change(id, other, &mut touched);
@@ -603,6 +621,7 @@ impl Namespace {
             Change::Replaced(_)
             | Change::Gone
             | Change::Dhcp(..)
+            | Change::Wireguard(..)
             | Change::Container(_)
             | Change::Ovs(_)
             | Change::Nameservers(_)

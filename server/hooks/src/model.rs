@@ -19,6 +19,7 @@ use crate::mirror::{
 };
 use crate::name::{LinkName, Mac};
 use crate::object::firewall::{Borrow, ElementChange, Installed};
+use crate::object::wireguard::{WireguardOperation, WireguardState};
 use crate::object::{BridgeSettings, Hook, Owner, Shape, TrafficChange, TrafficSet, Vlans};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, PlacedRoute, Plan, Refusal};
 
@@ -41,6 +42,7 @@ pub struct Model {
     seed: u64,
     containers: container::Containers,
     switch: ovs::Switch,
+    wireguards: BTreeMap<LinkName, WireguardState>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -155,6 +157,7 @@ impl Model {
         match operation {
             Operation::LinkAdd { link, group, new } => self.link_add(link, *group, new),
             Operation::LinkSet { link, set, .. } => self.link_set(link, set),
+            Operation::LinkMove { link, to } => self.link_move(link, to),
             Operation::LinkDel { link } => {
                 let mut seen = Vec::new();
                 if let Ok(index) = self.find(link) {
@@ -213,6 +216,7 @@ impl Model {
             Operation::Ovs(operation) => self.ovs(operation),
             Operation::Elements(change) => self.elements(change),
             Operation::Borrow(borrow) => self.borrow(borrow),
+            Operation::Wireguard(operation) => self.wireguard(operation),
         }
     }
 
@@ -396,6 +400,57 @@ impl Model {
                 Ok(vec![seen])
             }
         }
+    }
+
+    /// Moves a link, which goes down, loses what is on it and leaves its bridge.
+    fn link_move(&mut self, link: &LinkRef, to: &LinkRef) -> Result<Vec<Observation>, Refusal> {
+        let index = self.find(link)?;
+        let moved = self.space(link.namespace)?.links.get(&index).cloned();
+        let moved = Link {
+            name: to.name.as_str().into(),
+            up: false,
+            carrier: false,
+            master: None,
+            isolated: None,
+            hairpin: None,
+            ..moved.unwrap_or_default()
+        };
+        let (_, arrived) = self.insert(to.namespace, moved)?;
+        let mut seen = Vec::new();
+        self.delete_link(link.namespace, index, &mut seen);
+        seen.push(arrived);
+        Ok(seen)
+    }
+
+    /// All keys and peers, as they are told at first.
+    pub fn wireguards(&self) -> Vec<Observation> {
+        let told = |(port, state): (&LinkName, &WireguardState)| {
+            observed(
+                state.namespace,
+                Change::Wireguard(port.clone(), Some(Box::new(state.clone()))),
+            )
+        };
+        self.wireguards.iter().map(told).collect()
+    }
+
+    fn wireguard(&mut self, operation: &WireguardOperation) -> Result<Vec<Observation>, Refusal> {
+        let set = match operation {
+            WireguardOperation::Set(set) => set,
+            WireguardOperation::Forget { port } => {
+                self.wireguards.remove(port);
+                return Ok(vec![observed(NamespaceId::Host, Change::Wireguard(port.clone(), None))]);
+            }
+        };
+        let state = WireguardState {
+            namespace: set.link.namespace,
+            index: self.find(&set.link)?,
+            public_key: None,
+            settings: set.settings.clone(),
+            traffic: BTreeMap::new(),
+        };
+        self.wireguards.insert(set.port.clone(), state.clone());
+        let change = Change::Wireguard(set.port.clone(), Some(Box::new(state)));
+        Ok(vec![observed(set.link.namespace, change)])
     }
 
     fn change(&mut self, id: NamespaceId, index: u32, change: impl FnOnce(&mut Link)) -> Result<Observation, Refusal> {

@@ -15,6 +15,7 @@ mod spec;
 mod taken;
 mod traffic;
 mod vlans;
+pub mod wireguard;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -37,6 +38,7 @@ pub use self::spec::{
 pub use self::taken::{Former, Taken};
 pub use self::traffic::{Hook, Shape, Traffic, TrafficChange, TrafficSet};
 pub use self::vlans::{Membership, VLAN_DEFAULT, VLAN_MAX, Vlans};
+pub use self::wireguard::Wireguard;
 use crate::limits::ROUTE_TABLE_MAIN;
 use crate::name::LinkName;
 
@@ -71,6 +73,8 @@ pub enum ObjectKey {
     Routes(NetnsRef),
     /// The DHCP client on the link of the port of this name.
     Dhcp(LinkName),
+    /// The keys and peers on the `WireGuard` link of the port of this name.
+    Wireguard(LinkName),
     /// What one owner wants of the packet filter.
     Firewall {
         /// Who wants it.
@@ -130,6 +134,8 @@ pub enum Object {
     ResolvConf(ResolvConf),
     /// Rates and copies of a pair's traffic.
     Traffic(Traffic),
+    /// Keys and peers of a `WireGuard` link.
+    Wireguard(Box<Wireguard>),
 }
 
 /// Addresses on a link of the server's own namespace.
@@ -248,6 +254,7 @@ impl fmt::Display for ObjectKey {
             Self::OvsPort(name) => write!(f, "ovs port {name}"),
             Self::Routes(netns) => write!(f, "routes of {netns}"),
             Self::Dhcp(port) => write!(f, "DHCP client of port {port}"),
+            Self::Wireguard(port) => write!(f, "wireguard of port {port}"),
             Self::Firewall { owner } => write!(f, "firewall of {owner}"),
             Self::Traffic(link) => write!(f, "traffic of {link}"),
             Self::NameServer { owner } => write!(f, "name server of {owner}"),
@@ -264,6 +271,7 @@ impl ObjectKey {
             | Self::Addresses { link: name, .. }
             | Self::Dhcp(name)
             | Self::OvsPort(name)
+            | Self::Wireguard(name)
             | Self::Traffic(name) => Some(name),
             Self::Routes(_)
             | Self::Container(_)
@@ -302,6 +310,7 @@ impl Wanted {
             Object::OvsPort(port) => ObjectKey::OvsPort(port.name.clone()),
             Object::Routes(routes) => ObjectKey::Routes(routes.netns.clone()),
             Object::Dhcp(dhcp) => ObjectKey::Dhcp(dhcp.port.clone()),
+            Object::Wireguard(wireguard) => ObjectKey::Wireguard(wireguard.port.clone()),
             Object::Firewall(_) => ObjectKey::Firewall {
                 owner: self.owner.clone(),
             },
@@ -337,6 +346,7 @@ impl Object {
                 .map(|name| ObjectKey::Link(name.clone()))
                 .into(),
             Self::Dhcp(dhcp) => vec![ObjectKey::Link(dhcp.port.clone())],
+            Self::Wireguard(wireguard) => vec![ObjectKey::Link(wireguard.port.clone())],
             Self::Firewall(firewall) => firewall.link().cloned().map(ObjectKey::Link).into_iter().collect(),
             Self::Traffic(traffic) => vec![ObjectKey::Link(traffic.link.clone())],
         }
@@ -351,6 +361,7 @@ impl Object {
             Self::Mesh(mesh) => Some(&mesh.netns),
             Self::ResolvConf(wish) => Some(&wish.netns),
             Self::Traffic(traffic) => Some(&traffic.netns),
+            Self::Wireguard(wireguard) => Some(&wireguard.netns),
             Self::Bridge(_)
             | Self::Addresses(_)
             | Self::Container(_)

@@ -13,6 +13,7 @@ use crate::mirror::NamespaceId;
 use crate::name::{LinkName, Mac};
 use crate::object::container::{ContainerOperation, MeshOperation};
 use crate::object::firewall::{Borrow, ElementChange};
+use crate::object::wireguard::WireguardOperation;
 use crate::object::{
     BridgeSettings, Listen, ObjectKey, OvsOperation, Owner, ResolvConfSet, Route, Spec, TrafficSet, Vlans,
 };
@@ -165,6 +166,13 @@ pub enum Operation {
         /// What that was before, as far as known.
         was: LinkChange,
     },
+    /// Move a link to another namespace, where it has another name.
+    LinkMove {
+        /// The link.
+        link: LinkRef,
+        /// What it is then.
+        to: LinkRef,
+    },
     /// Delete a link (of a veth pair: both ends).
     LinkDel {
         /// The link.
@@ -256,6 +264,8 @@ pub enum Operation {
     ResolvConf(ResolvConfSet),
     /// Change the shape or the copies of a link's traffic.
     Traffic(TrafficSet),
+    /// Set the keys and peers of a `WireGuard` link.
+    Wireguard(WireguardOperation),
 }
 
 /// An operation in a plan.
@@ -368,6 +378,10 @@ impl Operation {
                     was: set,
                 }
             }
+            Self::LinkMove { link, to } => {
+                let link = LinkRef { index: None, ..link };
+                Self::LinkMove { link: to, to: link }
+            }
             Self::LinkDel { .. } | Self::DhcpStop { .. } | Self::Mesh(MeshOperation::Leave { .. }) => return None,
             Self::AddressAdd { link, address, .. } => Self::AddressDel { link, address },
             Self::AddressDel { link, address } => Self::AddressAdd {
@@ -425,6 +439,7 @@ impl Operation {
                 was: Some(set.text.unwrap_or_default()),
                 ..set
             }),
+            Self::Wireguard(operation) => Self::Wireguard(operation.inverse()?),
         })
     }
 
@@ -441,6 +456,8 @@ impl Operation {
             | Self::AddressDel { link, .. } => link.namespace,
             Self::RouteAdd(route) | Self::RouteReplace { new: route, .. } | Self::RouteDel(route) => route.namespace,
             Self::DhcpStart(start) => start.link.namespace,
+            Self::LinkMove { to, .. } => to.namespace,
+            Self::Wireguard(WireguardOperation::Set(set)) => set.link.namespace,
             Self::Sysctl { namespace, .. } => *namespace,
             Self::Traffic(set) => set.link.namespace,
             Self::DhcpStop { .. }
@@ -450,7 +467,8 @@ impl Operation {
             | Self::Elements(_)
             | Self::Borrow(_)
             | Self::Listen(_)
-            | Self::ResolvConf(_) => NamespaceId::Host,
+            | Self::ResolvConf(_)
+            | Self::Wireguard(WireguardOperation::Forget { .. }) => NamespaceId::Host,
         }
     }
 }
@@ -488,6 +506,7 @@ impl fmt::Display for Operation {
         match self {
             Self::LinkAdd { link, new, .. } => write!(f, "add link {link} {new}"),
             Self::LinkSet { link, set, .. } => write!(f, "set link {link}{set}"),
+            Self::LinkMove { link, to } => write!(f, "move link {link} to {to}"),
             Self::LinkDel { link } => write!(f, "delete link {link}"),
             Self::AddressAdd { link, address, .. } => write!(f, "add address {address} on {link}"),
             Self::AddressDel { link, address } => write!(f, "delete address {address} on {link}"),
@@ -512,6 +531,7 @@ impl fmt::Display for Operation {
             Self::Listen(listen) => write!(f, "{listen}"),
             Self::ResolvConf(set) => write!(f, "{set}"),
             Self::Traffic(set) => write!(f, "{set}"),
+            Self::Wireguard(operation) => write!(f, "{operation}"),
         }
     }
 }

@@ -5,7 +5,9 @@ use ipnet::IpNet;
 
 use crate::mirror::{Link, Mirror, Namespace, Stage};
 use crate::name::Mac;
+use crate::object::wireguard::WireguardState;
 use crate::object::{Object, ObjectKey, OvsBridge, OvsPort, Owner, Port, PortKind, Role, Wanted};
+use crate::status::rfc3339;
 use crate::want::{Resolution, Want};
 
 /// A row's state, from good to bad.
@@ -37,8 +39,13 @@ pub struct Facts {
     /// Whether packets can pass. `None`: there is no link.
     pub up: Option<bool>,
     /// More about it, as pairs for the row's `status`.
-    pub notes: Vec<(EcoString, EcoString)>,
+    pub notes: Notes,
+    /// About each of its peers, by key: pairs for that one's `status`.
+    pub peers: Vec<(EcoString, Notes)>,
 }
+
+/// Pairs for a row's `status`.
+pub type Notes = Vec<(EcoString, EcoString)>;
 
 /// A row's state, sent when it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +169,7 @@ impl Facts {
                     _ => facts,
                 }
             }
+            Object::Wireguard(wireguard) => have.wireguard(&wireguard.port).map(Self::of_wireguard),
             Object::Routes(_)
             | Object::Dhcp(_)
             | Object::Firewall(_)
@@ -249,6 +257,36 @@ impl Facts {
         }
     }
 
+    fn of_wireguard(state: &WireguardState) -> Self {
+        let key = state.public_key.map(|key| ("public_key".into(), eco_format!("{key}")));
+        let port = state
+            .settings
+            .listen_port
+            .map(|port| ("listen_port".into(), eco_format!("{port}")));
+        let peers = state.traffic.iter().map(|(key, traffic)| {
+            let moment = match traffic.handshake {
+                0 => "never".into(),
+                seconds => rfc3339(seconds.saturating_mul(1_000)),
+            };
+            let mut notes: Notes = vec![
+                ("latest_handshake".into(), moment),
+                ("received".into(), eco_format!("{}", traffic.received)),
+                ("sent".into(), eco_format!("{}", traffic.sent)),
+            ];
+            notes.extend(
+                traffic
+                    .endpoint
+                    .map(|endpoint| ("endpoint".into(), eco_format!("{endpoint}"))),
+            );
+            (eco_format!("{key}"), notes)
+        });
+        Self {
+            notes: key.into_iter().chain(port).collect(),
+            peers: peers.collect(),
+            ..Self::default()
+        }
+    }
+
     fn of_link(outer: &Link, inner: &Link, inside: &Namespace) -> Self {
         Self {
             ifindex: Some(outer.index),
@@ -260,6 +298,7 @@ impl Facts {
                 .collect(),
             up: Some(outer.up && outer.carrier && inner.up && inner.carrier),
             notes: vec![("mtu".into(), eco_format!("{}", inner.mtu))],
+            peers: Vec::new(),
         }
     }
 }

@@ -6,8 +6,8 @@ use ecow::{EcoString, eco_format};
 use nonnet_engine::{Row, Transaction};
 use nonnet_schema::{Atom, ColumnIndex, Datum, TableIndex, Uuid};
 
-use crate::report::{Report, State};
-use crate::tables::{Rows, Tables, bridges, host, lxc, networks, ports, reference, references, text_set};
+use crate::report::{Notes, Report, State};
+use crate::tables::{Rows, Tables, bridges, host, lxc, networks, peers, ports, reference, references, text_set};
 
 /// One column of one row, and what it is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,19 @@ pub fn report_columns(tables: &Tables, rows: &dyn Rows, report: &Report, time_ms
             };
             state_columns(tables, &place, &Told::of(report), time_ms, &mut writes);
         }
+        for (row, notes) in peers_of(tables, rows, row, report) {
+            let place = Place {
+                table: tables.peers.this,
+                row,
+                status: tables.peers.status,
+                error: tables.peers.error,
+            };
+            let told = Told {
+                notes,
+                ..Told::of(report)
+            };
+            state_columns(tables, &place, &told, time_ms, &mut writes);
+        }
         let lxc = reference(row, tables.ports.lxc).and_then(|uuid| rows.row(tables.lxc.this, uuid));
         if let Some(row) = lxc {
             let place = Place {
@@ -84,6 +97,26 @@ pub fn report_columns(tables: &Tables, rows: &dyn Rows, report: &Report, time_ms
         }
     }
     writes
+}
+
+/// The rows of the peers of a port, its own and its network's, with what is known of each.
+fn peers_of<'a>(tables: &Tables, rows: &'a dyn Rows, port: &Row, report: &Report) -> Vec<(&'a Row, Notes)> {
+    let columns = &tables.peers;
+    let network = reference(port, tables.ports.network).and_then(|uuid| rows.row(tables.networks.this, uuid));
+    let shared = network
+        .into_iter()
+        .flat_map(|row| references(row, tables.networks.peers));
+    let own = references(port, tables.ports.peers).map(|uuid| (uuid, true));
+    let all = own.chain(shared.map(|uuid| (uuid, false)));
+    let told = all.filter_map(|(uuid, is_own)| {
+        let row = rows.row(columns.this, uuid)?;
+        let name = peers::name(columns, row);
+        let notes = report.facts.peers.iter().find(|(peer, _)| peer == name);
+        // What is the network's may be of no concern to this port.
+        let notes = notes.map(|(_, notes)| notes.clone());
+        notes.or_else(|| is_own.then(Notes::new)).map(|notes| (row, notes))
+    });
+    told.collect()
 }
 
 fn of_lxc<'a>(tables: &Tables, row: &'a Row) -> Lxc<'a> {
@@ -271,7 +304,7 @@ fn facts_columns(tables: &Tables, uuid: Uuid, report: &Report, writes: &mut Vec<
 }
 
 /// A moment in milliseconds since 1970 as `2026-11-21T03:26:25.120Z` (RFC 3339).
-fn rfc3339(time_ms: u64) -> EcoString {
+pub(crate) fn rfc3339(time_ms: u64) -> EcoString {
     let (days, ms) = (time_ms / 86_400_000, time_ms % 86_400_000);
     // Days in 400-year eras that begin on 1 March, so that a leap day is the last of its year.
     let shifted = days + 719_468;

@@ -10,9 +10,10 @@ use nonnet_hooks::mirror::{Change, Link, Mirror, Namespace, NamespaceId, Observa
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
 use nonnet_hooks::object::firewall::{Firewall, Installed, Part, Protocol, Set};
+use nonnet_hooks::object::wireguard::{Secret, Settings};
 use nonnet_hooks::object::{
     Addresses, Bridge, BridgeSettings, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, OvsBridge, OvsOperation,
-    OvsPort, Owner, Port, PortKind, Role, Route, RouteKind, Single, Spec, Tap, Vlans, Vxlan, Wanted,
+    OvsPort, Owner, Port, PortKind, Role, Route, RouteKind, Single, Spec, Tap, Vlans, Vxlan, Wanted, Wireguard,
 };
 use nonnet_hooks::plan::{LinkRef, Operation, PlacedRoute, Plan, Step};
 use nonnet_hooks::want::{Mark, Resolution, Want};
@@ -180,6 +181,7 @@ fn spec() -> impl Strategy<Value = (Spec, bool)> {
             false
         )),
         Just((Spec::Dummy, false)),
+        Just((Spec::Tun, false)),
     ]
 }
 
@@ -247,6 +249,32 @@ prop_compose! {
     }
 }
 
+/// The keys and peers of a link, other ones for another hardware address.
+fn wireguard(wanted: &Wanted) -> Option<Wanted> {
+    let Object::Port(port) = &wanted.object else {
+        return None;
+    };
+    if !matches!(&port.kind, PortKind::Single(single) if single.spec == Spec::Tun) {
+        return None;
+    }
+    let settings = Settings {
+        private_key: Secret::File("/key".into()),
+        fwmark: port.mac.map_or(0, |mac| u32::from(mac.0[5])),
+        ..Settings::default()
+    };
+    let object = Wireguard {
+        port: port.name.clone(),
+        netns: port.netns.clone(),
+        ifname: port.ifname.clone(),
+        userspace: true,
+        settings,
+    };
+    Some(Wanted {
+        owner: wanted.owner.clone(),
+        object: Object::Wireguard(Box::new(object)),
+    })
+}
+
 fn state() -> impl Strategy<Value = Vec<Wanted>> {
     let bridges = (bridge(0), bridge(1), bridge(2));
     let networks = (gateways(0), gateways(1));
@@ -274,6 +302,8 @@ fn state() -> impl Strategy<Value = Vec<Wanted>> {
                 .flatten()
                 .filter(|w| !names.contains(&w.key())),
         );
+        let tunnels: Vec<Wanted> = all.iter().filter_map(wireguard).collect();
+        all.extend(tunnels);
         all
     })
 }
@@ -331,6 +361,9 @@ fn mirror(model: &Model) -> Mirror {
         namespace: NamespaceId::Host,
         change: Change::Ovs(model.dump_ovs()),
     });
+    for told in model.wireguards() {
+        mirror.apply(told);
+    }
     mirror
 }
 
@@ -374,6 +407,7 @@ fn check_marks(want: &Want, plan: &Plan, mirror: &Mirror) {
         }
         let (Operation::LinkSet { link, .. }
         | Operation::LinkDel { link }
+        | Operation::LinkMove { link, .. }
         | Operation::AddressDel { link, .. }
         | Operation::RouteDel(PlacedRoute { link: Some(link), .. })) = &step.operation
         else {
@@ -535,6 +569,10 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
         }
         Object::Port(port) if port.kind != PortKind::Veth => check_single(port, want, mirror),
         Object::Port(veth) => check_veth(veth, want, mirror, verdicts),
+        Object::Wireguard(wireguard) => {
+            let state = mirror.wireguard(&wireguard.port).unwrap();
+            assert!(wireguard.settings.is_met_by(&state.settings));
+        }
         // Those have properties of their own.
         Object::Routes(_)
         | Object::Dhcp(_)

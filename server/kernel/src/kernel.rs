@@ -21,6 +21,7 @@ use crate::lxc::LXCPATH;
 use crate::mesh::{MeshSettings, Meshes};
 use crate::ovs::{OpenVswitch, Tell};
 use crate::probe::Capabilities;
+use crate::wireguard::Wireguards;
 
 /// Why the kernel cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -122,10 +123,12 @@ impl Kernel {
         let (opened, listening) = tokio::sync::mpsc::unbounded_channel();
         let slow = Containers::start(driver, sender.clone()).and_then(|containers| {
             let meshes = Meshes::start(meshes, sender.clone())?;
+            let wireguards = Wireguards::start(tell.clone())?;
             let ovs = programs.ovs.map(|address| OpenVswitch::start(address, mark, tell));
             Ok(Slow {
                 containers,
                 meshes,
+                wireguards,
                 ovs: ovs.transpose()?,
                 ended,
                 files: Files::start(&sender)?,

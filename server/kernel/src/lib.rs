@@ -34,12 +34,14 @@ mod probe;
 pub mod process;
 mod resolv_conf;
 mod runner;
+mod secret_file;
 mod spaces;
 mod spec;
 mod statistics;
 mod tap;
 mod traffic;
 mod wire;
+mod wireguard;
 
 pub use command::Command;
 pub use fake::Fake;

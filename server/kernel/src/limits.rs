@@ -53,8 +53,8 @@ pub const PROCESSES_AFRESH_MS: u64 = 5_000;
 /// Bytes of a program's output that are kept, the last ones: `netclient list` of hundreds of networks.
 pub const PROCESS_OUTPUT_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes of a program's input: what a pipe takes at once (`pipe(7)`), so that nobody waits for a program to read.
-pub const PROCESS_INPUT_BYTES_MAX: usize = 32 << 10;
+/// Bytes of a program's input: the configuration of a tunnel with thousands of peers.
+pub const PROCESS_INPUT_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a program's last words in a row's error.
 pub const PROCESS_WORDS_BYTES_MAX: usize = 1_000;
@@ -73,6 +73,27 @@ pub const REST_MS_MAX: u64 = 300_000;
 
 /// Milliseconds after which a container has run long enough that its next rest is a short one again.
 pub const STEADY_MS: u64 = 60_000;
+
+/// Bytes of a file with one key: the key has 45, and a comment may follow nowhere.
+pub const KEY_FILE_BYTES_MAX: u64 = 1 << 10;
+
+/// The time that each run of `wg` has.
+pub const WIREGUARD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The time that wireguard-go has to answer once it is started: it takes some 15 ms.
+pub const WIREGUARD_START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The time that a wireguard-go whose device is gone has to end.
+pub const WIREGUARD_END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between looks at keys, peers and what passes.
+pub const WIREGUARD_READ_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Bytes of what `wg` prints of one link: some 200 for each peer, and more where a peer has many prefixes.
+pub const WIREGUARD_DUMP_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of what a wireguard-go says that are kept.
+pub const WIREGUARD_WORDS_BYTES: u64 = 4 << 10;
 
 /// Bytes of the token file at most: some hundred tokens.
 pub const TOKEN_FILE_BYTES_MAX: u64 = 1 << 20;

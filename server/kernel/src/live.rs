@@ -14,6 +14,7 @@ use std::time::Instant;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
 use nonnet_hooks::object::container::MeshOperation;
+use nonnet_hooks::object::wireguard::WireguardOperation;
 use nonnet_hooks::object::{NetnsRef, ObjectKey, OvsOperation};
 use nonnet_hooks::plan::{NewLink, Operation, Outcome, Plan, Refusal};
 use nonnet_hooks::reconcile::Input;
@@ -21,7 +22,7 @@ use nonnet_hooks::want::{Mark, Resolution};
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 
 use crate::command::{Command, Wake};
-use crate::containers::Containers;
+use crate::containers::{self, Containers};
 use crate::dhcp::Clients;
 use crate::files::Files;
 use crate::finder::{Finder, Found};
@@ -33,6 +34,7 @@ use crate::ovs::{End, OpenVswitch};
 use crate::resolv_conf::Place;
 use crate::runner::Runner;
 use crate::spaces::Spaces;
+use crate::wireguard::{self, Wireguards};
 
 /// Events taken from epoll at once.
 const READY_MAX: usize = 64;
@@ -66,6 +68,7 @@ pub(crate) struct Live {
 pub(crate) struct Slow {
     pub(crate) containers: Containers,
     pub(crate) meshes: Meshes,
+    pub(crate) wireguards: Wireguards,
     pub(crate) ovs: Option<OpenVswitch>,
     /// What of Open vSwitch's has ended.
     pub(crate) ended: Receiver<End>,
@@ -204,6 +207,7 @@ impl Live {
                 Ok(Command::Dump) => {
                     self.finder.doubt(Instant::now());
                     self.slow.meshes.check();
+                    self.slow.wireguards.read();
                     self.slow.ovs.iter().for_each(OpenVswitch::tell);
                     let dump = self.dump_all();
                     self.send(Input::Observed(dump))?;
@@ -240,6 +244,7 @@ impl Live {
         let offloads = std::mem::take(&mut runner.offloads);
         let told = std::mem::take(&mut runner.told);
         let (listening, files) = (std::mem::take(&mut runner.listening), std::mem::take(&mut runner.files));
+        let programs = std::mem::take(&mut runner.programs);
         Self::note_slow(plan, &mut outcomes);
         let concerned: Vec<NamespaceId> = concerned(plan).into_iter().collect();
         let drained = self.spaces.drain(&concerned);
@@ -271,6 +276,9 @@ impl Live {
             observed,
         })?;
         self.begin_slow(plan)?;
+        for (object, name, group) in programs {
+            self.slow.wireguards.begin(object, name, group);
+        }
         self.ask_ovs(switch)?;
         // What has started ends after it was told that it has.
         for (object, set) in files {
@@ -303,7 +311,9 @@ impl Live {
     /// Notes what takes long as started; it is of the last phase, and needs no other step.
     fn note_slow(plan: &Plan, outcomes: &mut [Outcome]) {
         for (step, outcome) in plan.steps.iter().zip(outcomes) {
-            if let Operation::Container(_) | Operation::Mesh(_) = step.operation {
+            if let Operation::Container(_) | Operation::Mesh(_) | Operation::Wireguard(WireguardOperation::Set(_)) =
+                step.operation
+            {
                 *outcome = Outcome::Started;
             }
         }
@@ -315,6 +325,7 @@ impl Live {
             let outcome = match &step.operation {
                 Operation::Container(operation) => self.slow.containers.begin(operation),
                 Operation::Mesh(operation) => self.slow.meshes.begin(operation, self.place(operation)),
+                Operation::Wireguard(operation) => self.begin_wireguard(operation),
                 _ => continue,
             };
             if let Outcome::Failed(_) = outcome {
@@ -326,6 +337,32 @@ impl Live {
             }
         }
         Ok(())
+    }
+
+    /// Starts to set keys and peers; gives why not, if that cannot be.
+    fn begin_wireguard(&self, operation: &WireguardOperation) -> Outcome {
+        let set = match operation {
+            WireguardOperation::Set(set) => set,
+            WireguardOperation::Forget { port } => {
+                self.slow.wireguards.forget(port);
+                return Outcome::Done;
+            }
+        };
+        let place = || {
+            Some(wireguard::Place {
+                netns: self.spaces.get(set.link.namespace)?.netns.try_clone().ok()?,
+                home: self.spaces.home()?.netns.try_clone().ok()?,
+            })
+        };
+        let place = if set.userspace { None } else { place() };
+        if place.is_none() && !set.userspace {
+            return Outcome::Failed(containers::refusal(ecow::eco_format!(
+                "set wireguard {}: its namespace is gone",
+                set.link
+            )));
+        }
+        self.slow.wireguards.set(set, place);
+        Outcome::Started
     }
 
     /// Where the container is that is to join a network.
@@ -462,8 +499,11 @@ impl Live {
         }
     }
 
-    /// Ends the DHCP clients in namespaces that are gone.
+    /// Ends the DHCP clients in namespaces that are gone, and lets go of their other links.
     fn end_clients(&self, closed: &[Observation]) -> Vec<Observation> {
+        for gone in closed {
+            self.slow.wireguards.leave(gone.namespace);
+        }
         closed
             .iter()
             .flat_map(|gone| self.dhcp.forget(gone.namespace))

@@ -136,6 +136,15 @@ pub(crate) fn link_set(index: u32, set: &LinkChange, master: Option<u32>, ipv6: 
     (RouteNetlinkMessage::NewLink(link), 0)
 }
 
+/// Moves the link of this index to the namespace of a descriptor, where it gets that name.
+pub(crate) fn link_move(index: u32, namespace: RawFd, name: &str) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::NetNsFd(namespace));
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    (RouteNetlinkMessage::NewLink(link), 0)
+}
+
 /// Deletes the link of this index.
 pub(crate) fn link_del(index: u32) -> Request {
     let mut link = LinkMessage::default();

@@ -43,7 +43,7 @@ pub(crate) type End = (ObjectKey, Outcome);
 pub(crate) struct Tell {
     /// What is seen goes to the reconciler.
     pub(crate) inputs: Sender<Input>,
-    /// Ends go through the kernel thread: the links that Open vSwitch has made by then are to be told before.
+    /// Ends go through the kernel thread: the links that were made by then are to be told before.
     pub(crate) ends: std::sync::mpsc::Sender<End>,
     pub(crate) wake: Wake,
 }
@@ -77,7 +77,7 @@ impl Tell {
         self.inputs.send(Input::Observed(observations)).await.map_err(drop)
     }
 
-    fn finished(&self, object: ObjectKey, outcome: Outcome) -> Result<(), ()> {
+    pub(crate) fn finished(&self, object: ObjectKey, outcome: Outcome) -> Result<(), ()> {
         self.ends.send((object, outcome)).map_err(drop)?;
         self.wake.wake();
         Ok(())

@@ -6,13 +6,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -33,6 +35,8 @@ pub struct Job {
     secrets: Vec<String>,
     input: Vec<u8>,
     deadline: Duration,
+    output_bytes: usize,
+    is_quoted: bool,
 }
 
 /// What a program that succeeded has printed: of each the end, at most [`PROCESS_OUTPUT_BYTES_MAX`] bytes.
@@ -89,6 +93,8 @@ impl Job {
             secrets: Vec::new(),
             input: Vec::new(),
             deadline,
+            output_bytes: PROCESS_OUTPUT_BYTES_MAX,
+            is_quoted: true,
         }
     }
 
@@ -136,6 +142,20 @@ impl Job {
         self
     }
 
+    /// How much of its output is kept, instead of [`PROCESS_OUTPUT_BYTES_MAX`] bytes.
+    #[must_use]
+    pub fn output_max(mut self, bytes: usize) -> Self {
+        self.output_bytes = bytes;
+        self
+    }
+
+    /// What it prints on standard output is never quoted in errors, since it may be secret.
+    #[must_use]
+    pub fn unquoted(mut self) -> Self {
+        self.is_quoted = false;
+        self
+    }
+
     /// Runs it in the network namespace of the calling thread, which waits.
     ///
     /// # Errors
@@ -147,22 +167,23 @@ impl Job {
             cause: cause.to_string(),
         })?;
         let mut streams = [
-            Stream::new(child.stdout.take().map(OwnedFd::from)),
-            Stream::new(child.stderr.take().map(OwnedFd::from)),
+            Stream::new(child.stdout.take().map(OwnedFd::from), self.output_bytes),
+            Stream::new(child.stderr.take().map(OwnedFd::from), PROCESS_OUTPUT_BYTES_MAX),
         ];
         let ended = wait(&mut child, &mut streams, self.deadline);
         let [output, errors] = streams.map(|stream| self.without_secrets(&stream.text()));
+        let words = || last_words(if self.is_quoted { &output } else { "" }, &errors);
         match ended {
             Ok(Some(status)) if status.success() => Ok(Printed { output, errors }),
             Ok(Some(status)) => Err(ProcessError::Failed {
                 program: self.name(),
                 how: how(status),
-                words: last_words(&output, &errors),
+                words: words(),
             }),
             Ok(None) => Err(ProcessError::Hung {
                 program: self.name(),
                 seconds: self.deadline.as_secs(),
-                words: last_words(&output, &errors),
+                words: words(),
             }),
             Err(cause) => Err(ProcessError::Start {
                 program: self.name(),
@@ -180,25 +201,27 @@ impl Job {
         command
             .args(&self.arguments)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
+            .env("PATH", search_path())
             .env("LANG", "C")
             .env("HOME", "/root")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .process_group(0)
-            .stdin(if self.input.is_empty() {
-                Stdio::null()
-            } else {
-                Stdio::piped()
-            })
+            .stdin(self.standard_input()?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        if let Some(mut input) = child.stdin.take() {
-            // It fits into the pipe, so that this does not wait; a program that does not read is no error of ours.
-            let _ = input.write_all(&self.input);
+        command.spawn()
+    }
+
+    /// A piece of memory that the program reads, so that nobody waits for it to read.
+    fn standard_input(&self) -> io::Result<Stdio> {
+        if self.input.is_empty() {
+            return Ok(Stdio::null());
         }
-        Ok(child)
+        let mut memory = File::from(memfd_create(c"input", MFdFlags::MFD_CLOEXEC)?);
+        memory.write_all(&self.input)?;
+        memory.rewind()?;
+        Ok(memory.into())
     }
 
     /// The program's name without its directory.
@@ -233,12 +256,13 @@ impl ProcessError {
 
 /// One of a program's outputs, and the end of what came.
 struct Stream {
-    source: Option<std::fs::File>,
+    source: Option<File>,
     kept: Vec<u8>,
+    bytes_max: usize,
 }
 
 impl Stream {
-    fn new(source: Option<OwnedFd>) -> Self {
+    fn new(source: Option<OwnedFd>, bytes_max: usize) -> Self {
         let source = source.filter(|source| {
             let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
             nix::fcntl::fcntl(source.as_fd(), flags).is_ok()
@@ -246,6 +270,7 @@ impl Stream {
         Self {
             source: source.map(Into::into),
             kept: Vec::new(),
+            bytes_max,
         }
     }
 
@@ -258,8 +283,8 @@ impl Stream {
                 Ok(count) => {
                     self.kept.extend(buffer.iter().take(count));
                     // Half of what is kept goes at once, so that a talkative program costs no more than it says.
-                    if self.kept.len() > 2 * PROCESS_OUTPUT_BYTES_MAX {
-                        self.kept.drain(..self.kept.len() - PROCESS_OUTPUT_BYTES_MAX);
+                    if self.kept.len() > 2 * self.bytes_max {
+                        self.kept.drain(..self.kept.len() - self.bytes_max);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -270,7 +295,7 @@ impl Stream {
     }
 
     fn text(mut self) -> String {
-        let extra = self.kept.len().saturating_sub(PROCESS_OUTPUT_BYTES_MAX);
+        let extra = self.kept.len().saturating_sub(self.bytes_max);
         String::from_utf8_lossy(&self.kept.split_off(extra)).into_owned()
     }
 }
@@ -308,6 +333,11 @@ fn wait(child: &mut Child, streams: &mut [Stream; 2], patience: Duration) -> io:
             return Ok(None);
         }
     }
+}
+
+/// Where programs are looked for.
+pub(crate) fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| PATH.into())
 }
 
 fn how(status: ExitStatus) -> String {

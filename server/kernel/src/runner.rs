@@ -10,6 +10,7 @@ use std::os::fd::RawFd;
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
 use nonnet_hooks::name::LinkName;
 use nonnet_hooks::object::firewall::{Borrow, ElementChange};
+use nonnet_hooks::object::wireguard::WireguardOperation;
 use nonnet_hooks::object::{
     Hook, Listen, ObjectKey, OvsOperation, ResolvConfSet, Spec, Tap, TrafficChange, TrafficSet,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Runner<'a> {
     made: HashMap<(NamespaceId, LinkName), u32>,
     /// What Open vSwitch is to be asked for, once it is known to be under way.
     pub(crate) switch: Vec<(ObjectKey, OvsOperation)>,
+    /// Devices that programs are to have, each with what it is for and its group.
+    pub(crate) programs: Vec<(ObjectKey, LinkName, u32)>,
     /// Links whose offload was set, and what it is now.
     pub(crate) offloads: Vec<(NamespaceId, u32, bool)>,
     /// Settings that were written, and what they say now.
@@ -64,6 +67,7 @@ impl<'a> Runner<'a> {
             outcomes: Vec::new(),
             made: HashMap::new(),
             switch: Vec::new(),
+            programs: Vec::new(),
             offloads: Vec::new(),
             sysctls: Vec::new(),
             told: Vec::new(),
@@ -140,6 +144,13 @@ impl<'a> Runner<'a> {
                 self.settle(*at, Outcome::Started);
                 continue;
             }
+            if let Some((link, group)) = tun_of(operation)
+                && let Some(step) = plan.steps.get(*at)
+            {
+                self.programs.push((step.object.clone(), link.name.clone(), group));
+                self.settle(*at, Outcome::Started);
+                continue;
+            }
             match self.request(operation) {
                 Ok(Some(request)) => requests.entry(asked_in(operation)).or_default().push((*at, request)),
                 Ok(None) => self.direct(plan, *at, operation),
@@ -202,6 +213,11 @@ impl<'a> Runner<'a> {
                 };
                 message::link_set(self.index(link)?, set, master, self.ipv6)
             }
+            Operation::LinkMove { link, to } => {
+                let space = self.spaces.get(to.namespace).ok_or_else(|| refusal(libc::ENOENT))?;
+                let namespace = space.netns.raw();
+                message::link_move(self.index(link)?, namespace, to.name.as_str())
+            }
             Operation::AddressAdd { link, address, detect } => {
                 message::address_add(self.index(link)?, *address, *detect)
             }
@@ -223,7 +239,8 @@ impl<'a> Runner<'a> {
             | Operation::Borrow(_)
             | Operation::Listen(_)
             | Operation::ResolvConf(_)
-            | Operation::Traffic(_) => return Ok(None),
+            | Operation::Traffic(_)
+            | Operation::Wireguard(_) => return Ok(None),
         }))
     }
 
@@ -438,6 +455,13 @@ impl<'a> Runner<'a> {
             } => self.sysctl(*namespace, path, value),
             Operation::Offload { link, on, .. } => self.offload(link, *on),
             Operation::DhcpStart(start) => self.start_dhcp(start),
+            Operation::Wireguard(WireguardOperation::Forget { port }) => {
+                self.told.push(Observation {
+                    namespace: NamespaceId::Host,
+                    change: Change::Wireguard(port.clone(), None),
+                });
+                Ok(())
+            }
             Operation::DhcpStop { port } => {
                 self.told.extend(self.dhcp.remove(port));
                 Ok(())
@@ -528,7 +552,20 @@ impl<'a> Runner<'a> {
 fn asked_in(operation: &Operation) -> NamespaceId {
     match operation {
         Operation::LinkAdd { .. } => NamespaceId::Host,
+        Operation::LinkMove { link, .. } => link.namespace,
         other => other.namespace(),
+    }
+}
+
+/// The device of the server's own namespace that an operation makes for a program, and its group.
+fn tun_of(operation: &Operation) -> Option<(&LinkRef, u32)> {
+    match operation {
+        Operation::LinkAdd {
+            link,
+            group,
+            new: NewLink::Single { spec: Spec::Tun, .. },
+        } => Some((link, *group)),
+        _ => None,
     }
 }
 
@@ -539,7 +576,12 @@ fn explained(operation: &Operation, refused: Refusal) -> Refusal {
             new: NewLink::Single { spec, .. },
             ..
         } if refused.errno == libc::EOPNOTSUPP => Refusal {
-            text: ecow::eco_format!("this kernel has no links of kind {}: {}", spec.kind(), refused.text),
+            text: ecow::eco_format!(
+                "this kernel has no links of kind {}{}: {}",
+                spec.kind(),
+                stand_in(spec),
+                refused.text
+            ),
             ..refused
         },
         Operation::LinkAdd {
@@ -560,6 +602,14 @@ fn without_vlans(refused: &Refusal) -> Refusal {
     Refusal {
         text: ecow::eco_format!("this kernel has no bridges that filter VLANs: {}", refused.text),
         errno: refused.errno,
+    }
+}
+
+/// What does without the kernel's help what it does not.
+fn stand_in(spec: &Spec) -> &'static str {
+    match spec {
+        Spec::Wireguard => " (options:userspace true has wireguard-go do it)",
+        _ => "",
     }
 }
 

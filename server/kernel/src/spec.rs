@@ -134,7 +134,7 @@ fn change_data(spec: &Spec) -> Option<InfoData> {
             InfoBond::DownDelay(bond.down_delay_ms),
             InfoBond::XmitHashPolicy(BondXmitHashPolicy::from(bond.hash as u8)),
         ]),
-        Spec::Vlan(_) | Spec::Tap(_) | Spec::Wireguard | Spec::Dummy => return None,
+        Spec::Vlan(_) | Spec::Tap(_) | Spec::Tun | Spec::Wireguard | Spec::Dummy => return None,
     })
 }
 
@@ -182,7 +182,7 @@ pub(crate) fn spec_of(infos: &[LinkInfo]) -> Option<Spec> {
         InfoData::Vxlan(data) => vxlan_of(data).map(Spec::Vxlan),
         InfoData::Geneve(data) => geneve_of(data).map(Spec::Geneve),
         InfoData::Bond(data) => bond_of(data).map(Spec::Bond),
-        InfoData::Tun(data) => tap_of(data).map(Spec::Tap),
+        InfoData::Tun(data) => Some(tap_of(data).map_or(Spec::Tun, Spec::Tap)),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Tap devices: made through `/dev/net/tun`, since rtnetlink makes none.
+//! Tap and tun devices: made through `/dev/net/tun`, since rtnetlink makes none.
 //!
 //! A device belongs to the namespace of the thread that makes it. It vanishes with its descriptor until it is kept, so that it can be marked before.
 
@@ -13,7 +13,20 @@ use nonnet_hooks::object::Tap;
 pub(crate) struct Fresh(File);
 
 impl Fresh {
-    /// Makes a device of this name, which must not exist.
+    /// Makes an IP device of this name, which must not exist, for a program; `headed`: its packets have a header that names their protocol.
+    pub(crate) fn tun(name: &str, headed: bool) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).open("/dev/net/tun")?;
+        let bare = if headed { 0 } else { libc::IFF_NO_PI };
+        attach(&file, name, libc::IFF_TUN | libc::IFF_TUN_EXCL | bare)?;
+        Ok(Self(file))
+    }
+
+    /// The descriptor for the program.
+    pub(crate) fn into_file(self) -> File {
+        self.0
+    }
+
+    /// Makes a tap device of this name, which must not exist.
     pub(crate) fn make(name: &str, tap: &Tap) -> io::Result<Self> {
         let file = File::options().read(true).write(true).open("/dev/net/tun")?;
         let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;

@@ -131,6 +131,7 @@ impl<'a> Planner<'a> {
             | ObjectKey::ResolvConf { .. }
             | ObjectKey::Container(_)
             | ObjectKey::Mesh(_)
+            | ObjectKey::Wireguard(_)
             | ObjectKey::Firewall { .. } => {}
         }
         Ok(())

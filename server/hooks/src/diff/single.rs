@@ -5,8 +5,8 @@ use ecow::eco_format;
 use super::port::Membership;
 use super::{End, For, Planner, Verdict, reference};
 use crate::mirror::{Link, Namespace, NamespaceId};
-use crate::object::{Fit, Object, ObjectKey, Owner, Port, Single, Wanted};
-use crate::plan::{LinkRef, NewLink, Phase};
+use crate::object::{Fit, Object, ObjectKey, Owner, Port, Single, Spec, Wanted};
+use crate::plan::{LinkRef, NewLink, Operation, Phase};
 use crate::want::Resolution;
 
 /// A link that another one needs, and the steps that make it.
@@ -64,9 +64,15 @@ impl<'a> Planner<'a> {
         let parent = self.parent_of(single, host)?;
         let have = self.own(owner, port, single, (id, inside))?;
         let mut needs = Vec::new();
+        let mut made = None;
         if id != NamespaceId::Host {
-            // What had the port's name on the host is of a time when the port was there.
-            let stale = host.link(&port.name).filter(|link| self.is_of(link, owner));
+            // What has the port's name on the host is of a time when the port was there, or has yet to move.
+            let at_home = host
+                .link(&port.name)
+                .filter(|link| self.is_of(link, owner) || self.is_fresh(link));
+            made =
+                at_home.filter(|link| have.is_none() && is_program(single) && link.spec.as_ref() == Some(&single.spec));
+            let stale = at_home.filter(|_| made.is_none());
             needs.extend(stale.map(|link| self.delete(of, NamespaceId::Host, link)));
         }
         let fit = have.map(|link| fit(single, link, parent.as_ref()));
@@ -79,11 +85,44 @@ impl<'a> Planner<'a> {
         } else {
             needs.extend(have.map(|link| self.delete(of, id, link)));
             needs.extend(self.maker_of_room(port, (id, inside)));
-            self.create_single(of, (port, single), id, parent, needs)
+            if let Some(link) = made {
+                self.bring(of, port, (id, link), &needs)
+            } else if is_program(single) {
+                // Its program has to run before the link can go anywhere.
+                self.create_single(of, (port, single), NamespaceId::Host, None, needs);
+                return Ok(());
+            } else {
+                self.create_single(of, (port, single), id, parent, needs)
+            }
         };
         self.set_single(of, owner, (port, single), &end, bridge);
         self.on_end(of, port, &end, inside, id);
         Ok(())
+    }
+
+    /// Whether a link was just made for a row, and could not be marked as the row's yet.
+    fn is_fresh(&self, link: &Link) -> bool {
+        self.want.mark().is_ours(link.group) && link.alias.is_empty()
+    }
+
+    /// Moves a link that its program made on the host to where the port is.
+    fn bring(&mut self, of: For<'_>, port: &Port, (id, link): (NamespaceId, &Link), needs: &[usize]) -> End<'a> {
+        let to = LinkRef {
+            namespace: id,
+            name: port.ifname.clone(),
+            index: None,
+        };
+        let operation = Operation::LinkMove {
+            link: reference(NamespaceId::Host, link),
+            to: to.clone(),
+        };
+        let moved = self.step(of, Phase::Create, needs, operation);
+        self.made.insert(of.key.clone(), moved);
+        End {
+            link: to,
+            have: None,
+            needs: vec![moved],
+        }
     }
 
     /// The link that a port is on, and the step that makes it if any.
@@ -144,9 +183,10 @@ impl<'a> Planner<'a> {
         parent: Option<Needed>,
         mut needs: Vec<usize>,
     ) -> End<'a> {
+        let name = if is_program(single) { &port.name } else { &port.ifname };
         let link = LinkRef {
             namespace: id,
-            name: port.ifname.clone(),
+            name: name.clone(),
             index: None,
         };
         let parent = parent.map(|(parent, made)| {
@@ -175,12 +215,19 @@ impl<'a> Planner<'a> {
         if end.have.is_some() {
             set.name = Some(port.ifname.clone());
             set.mac = port.mac;
-            set.mtu = port.mtu;
             set.spec = Some(Box::new(single.spec.clone()));
+        }
+        if end.have.is_some() || is_program(single) {
+            set.mtu = port.mtu;
         }
         let membership = Membership::of(bridge, end);
         self.join(of, end, set, membership, port);
     }
+}
+
+/// Whether the link is made, and kept, by a program of the host.
+fn is_program(single: &Single) -> bool {
+    single.spec == Spec::Tun
 }
 
 /// What must be done so that a link becomes that of the port.

@@ -29,6 +29,8 @@ pub enum Spec {
     Tap(Tap),
     /// An encrypted tunnel.
     Wireguard,
+    /// An IP device for a program: an encrypted tunnel where the kernel has none. It lives as long as its program.
+    Tun,
     /// A link that swallows everything.
     Dummy,
 }
@@ -222,7 +224,7 @@ impl Spec {
             Self::Vxlan(_) => "vxlan",
             Self::Geneve(_) => "geneve",
             Self::Bond(_) => "bond",
-            Self::Tap(_) => "tun",
+            Self::Tap(_) | Self::Tun => "tun",
             Self::Wireguard => "wireguard",
             Self::Dummy => "dummy",
         }
@@ -348,7 +350,7 @@ impl fmt::Display for Spec {
                 f.write_str(if tap.multi_queue { " multi_queue" } else { "" })?;
                 f.write_str(if tap.vnet_header { " vnet_hdr" } else { "" })
             }
-            Self::Wireguard | Self::Dummy => Ok(()),
+            Self::Wireguard | Self::Tun | Self::Dummy => Ok(()),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::diff::{self, Diff, Verdict};
 use crate::limits::{
     CONTENDED_WINDOW_MS, HEALS_MAX, HEALS_REMEMBERED_MAX, LEAVING_MS, OBJECTS_PER_PLAN_MAX, RETRY_MS_MAX, RETRY_MS_MIN,
 };
+use crate::object::wireguard::WireguardOperation;
 use crate::object::{Object, ObjectKey};
 use crate::plan::{Operation, Plan, Step};
 use crate::report::{EventKind, State};
@@ -273,6 +274,7 @@ impl Reconciler {
             | Operation::Borrow(_)
             | Operation::Listen(_) => true,
             Operation::ResolvConf(set) => set.was.is_none(),
+            Operation::Wireguard(WireguardOperation::Set(set)) => set.was.is_none(),
             _ => false,
         };
         if item.cause == Cause::Start && !steps.iter().all(read) {

@@ -57,6 +57,7 @@ impl Reconciler {
         let mut attempts = 0;
         let mut facts = Facts::default();
         let mut notes = Vec::new();
+        let mut peers = Vec::new();
         for key in &row.keys {
             let Some(wanted) = self.want.get(key) else { continue };
             let (of, why) = if wanted.owner == *owner {
@@ -76,12 +77,13 @@ impl Reconciler {
             if wanted.owner == *owner {
                 let mut more = Facts::of(wanted, &self.want, &self.have);
                 notes.append(&mut more.notes);
+                peers.append(&mut more.peers);
                 if facts.ifindex.is_none() {
                     facts = more;
                 }
             }
         }
-        facts.notes = notes;
+        (facts.notes, facts.peers) = (notes, peers);
         Report {
             owner: owner.clone(),
             state,

@@ -24,7 +24,7 @@ super::columns!(
 );
 
 pub(crate) const READ_BY_REFERRERS: &[&str] = &[
-    "bridge", "parent", "subnets", "ipam", "mtu", "routes", "vni", "isolation", "internal", "other_config", "dns",
+    "bridge", "parent", "subnets", "ipam", "mtu", "routes", "peers", "vni", "isolation", "internal", "other_config", "dns",
 ];
 pub(crate) const READ_BY_TARGETS: &[&str] = &["bridge", "subnets"];
 

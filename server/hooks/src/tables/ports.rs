@@ -18,6 +18,7 @@ use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::{LinkName, Mac};
 use crate::naming;
+use crate::object::wireguard::Settings;
 use crate::object::{self, NetnsRef, Object, Role, Route, RouteKind, Vlans};
 use crate::options::{self, Options};
 use crate::reconcile::Desired;
@@ -26,7 +27,7 @@ use crate::tables::firewall::{self, Isolation, PortFacts};
 use crate::tables::lxc::Attachment;
 use crate::tables::networks::{self, IPV6_MTU_MIN, Network};
 use crate::tables::{
-    Rows, Tables, View, bridges, leases, lxc, number, reference, references, routes, switched, text, text_map, texts,
+    Rows, Tables, View, bridges, leases, lxc, number, peers, reference, references, routes, switched, text, text_map, texts,
 };
 
 super::columns!(
@@ -71,6 +72,10 @@ pub(crate) struct Port {
     pub isolated: bool,
     /// Settings by path below `/proc/sys/net`.
     pub sysctls: BTreeMap<EcoString, EcoString>,
+    /// Keys and peers, where it is a `WireGuard`.
+    pub wireguard: Option<Settings>,
+    /// What is behind its peers and is to be reached by routes through it.
+    pub behind: BTreeSet<IpNet>,
 }
 
 /// The parent of a port that is a macvlan or macvtap, and whether it takes it over.
@@ -208,6 +213,7 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
     let is_on_host = switched::is_on_host(tables, row);
     let kind = if is_on_host { Ok(object::PortKind::Veth) } else { source.kind() };
     let kind = kind.map_err(|(column, why)| blame.fault(column, why))?;
+    let wireguard = wireguard(tables, rows, &source, &blame)?;
     let is_pair = kind == object::PortKind::Veth && !is_on_host;
     let netns = netns(tables, rows, row).map_err(|why| blame.fault("netns", why))?;
     let ifname = ifname(text(row, columns.ifname), (&name, &netns), is_pair)
@@ -284,13 +290,53 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         gateways,
         options,
         sysctls,
+        behind: behind(&source, wireguard.as_ref()).map_err(|(column, why)| blame.fault(column, why))?,
+        wireguard,
     };
     check_port(&port, &blame)?;
     check_vlans(tables, rows, row, bridge).map_err(|(column, why)| blame.fault(column, why))?;
     Ok(port)
 }
 
+/// Keys and peers of a port, where it is a `WireGuard`: its own peers, and those of its network that are of that kind.
+fn wireguard(tables: &Tables, rows: &dyn Rows, source: &Source<'_>, blame: &Blame<'_>) -> Result<Option<Settings>, Fault> {
+    let columns = &tables.peers;
+    let row = |uuid| rows.row(columns.this, uuid);
+    let own: Vec<&Row> = references(source.row, tables.ports.peers).filter_map(row).collect();
+    let word = source.word();
+    if word != "wireguard" {
+        if !own.is_empty() {
+            return Err(blame.fault("peers", format!("a {word} has no peers")));
+        }
+        return Ok(None);
+    }
+    if let Some(other) = own.iter().find(|row| !matches!(text(row, columns.kind), "" | "wireguard")) {
+        let kind = text(other, columns.kind);
+        return Err(peers::fault(columns, other, "kind", format!("a {kind} is no peer of wireguard port \"{}\"", text(source.row, tables.ports.name))));
+    }
+    let shared = source.network.into_iter().flat_map(|row| references(row, tables.networks.peers));
+    let shared = shared.filter_map(row).filter(|row| text(row, columns.kind) == "wireguard");
+    let peers = peers::of_wireguard(columns, own.into_iter().chain(shared))?;
+    let settings = source.wireguard(peers).map_err(|(column, why)| blame.fault(column, why))?;
+    Ok(Some(settings))
+}
+
+/// The prefixes behind the peers of a port that routes through its link are made for.
+fn behind(source: &Source<'_>, wireguard: Option<&Settings>) -> Result<BTreeSet<IpNet>, (&'static str, String)> {
+    let Some(settings) = wireguard else { return Ok(BTreeSet::new()) };
+    if !source.makes_routes()? {
+        return Ok(BTreeSet::new());
+    }
+    Ok(settings.peers.values().flat_map(|peer| &peer.allowed).copied().collect())
+}
+
 fn check_port(port: &Port, blame: &Blame<'_>) -> Result<(), Fault> {
+    if port.netns == NetnsRef::Host
+        && let Some(all) = port.behind.iter().find(|prefix| prefix.prefix_len() == 0)
+    {
+        let why = format!("the tunnel's own packets would take the route to {all}, too: it takes a namespace of its own, or options:routes false");
+        return Err(blame.fault("peers", why));
+    }
     let mut seen = BTreeSet::new();
     for address in &port.addresses {
         if !seen.insert(address.addr()) {
@@ -445,7 +491,7 @@ fn derived_mac(kind: &object::PortKind, row: &Row) -> Option<Mac> {
         PortKind::Veth => false,
         PortKind::Single(single) => match &single.spec {
             Spec::Macvlan(macvlan) | Spec::Macvtap(macvlan) => macvlan.mode == MacvlanMode::Passthru,
-            Spec::Ipvlan(_) | Spec::Vlan(_) | Spec::Bond(_) | Spec::Wireguard => true,
+            Spec::Ipvlan(_) | Spec::Vlan(_) | Spec::Bond(_) | Spec::Wireguard | Spec::Tun => true,
             Spec::Vxlan(_) | Spec::Geneve(_) | Spec::Tap(_) | Spec::Dummy => false,
         },
         PortKind::Adopted(_) => true,
@@ -503,6 +549,7 @@ fn named_netns(text: &str) -> Result<NetnsRef, String> {
 fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Result<Vec<Object>, Fault> {
     let switch = switched::ovs_bridge(view.tables, view.rows, port.bridge);
     let network = port.network.clone();
+    let tunnel = tunnel(&port);
     let port = object(view, row, port, lease);
     let facts = PortFacts {
         link: &port.name,
@@ -522,7 +569,20 @@ fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Res
     objects.extend(firewall.map(Object::Firewall));
     objects.extend(traffic.map(Object::Traffic));
     objects.extend(names.map(Object::ResolvConf));
+    objects.extend(tunnel.map(|tunnel| Object::Wireguard(Box::new(tunnel))));
     Ok(objects)
+}
+
+/// The keys and peers on the port's link.
+fn tunnel(port: &Port) -> Option<object::Wireguard> {
+    let userspace = matches!(&port.kind, object::PortKind::Single(single) if single.spec == object::Spec::Tun);
+    Some(object::Wireguard {
+        port: port.name.clone(),
+        netns: port.netns.clone(),
+        ifname: port.ifname.clone(),
+        userspace,
+        settings: port.wireguard.clone()?,
+    })
 }
 
 /// The DHCP client of a port.
@@ -557,6 +617,15 @@ fn object(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> obje
     let mut defaults: Vec<Route> = gateways.map(Route::default_via).collect();
     let mut routes = port.routes;
     for route in lease.map(Lease::routes).into_iter().flatten() {
+        let place = if route.is_default() { &mut defaults } else { &mut routes };
+        if place.iter().all(|other| other.slot() != route.slot()) {
+            place.push(route);
+        }
+    }
+    // The kernel makes a route to each subnet that the port has an address in.
+    let is_connected = |prefix: &IpNet| addresses.iter().any(|own| own.trunc() == *prefix);
+    for prefix in port.behind.iter().filter(|prefix| !is_connected(prefix)) {
+        let route = Route::to(*prefix, None);
         let place = if route.is_default() { &mut defaults } else { &mut routes };
         if place.iter().all(|other| other.slot() != route.slot()) {
             place.push(route);

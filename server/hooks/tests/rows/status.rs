@@ -29,6 +29,7 @@ fn report(owner: Owner, state: State, error: Option<&str>) -> Report {
             mac: Some("02:00:00:00:00:09".parse().unwrap()),
             addresses: vec!["10.0.0.5/24".parse().unwrap()],
             up: Some(true),
+            peers: Vec::new(),
             notes: Vec::new(),
         },
     }

@@ -2,14 +2,12 @@
 //!
 //! It is read anew for every use, so that a new token counts at once, and refused where others than its owner can read it. Nothing here prints a value.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use ecow::{EcoString, eco_format};
 
 use crate::limits::TOKEN_FILE_BYTES_MAX;
+use crate::secret_file;
 
 /// The file.
 #[derive(Clone, Debug)]
@@ -23,27 +21,8 @@ impl TokenFile {
     /// The token of that name: of several, the last.
     pub(super) fn token(&self, name: &str) -> Result<String, EcoString> {
         let path = self.0.display();
-        let unreadable = |error: std::io::Error| eco_format!("{name}: the token file {path} cannot be read: {error}");
-        let file = File::open(&self.0).map_err(unreadable)?;
-        let about = file.metadata().map_err(unreadable)?;
-        let mode = about.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(eco_format!(
-                "{name}: the token file {path} is open to others (mode {mode:04o}); chmod 600 it"
-            ));
-        }
-        if about.uid() != 0 && about.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(eco_format!("{name}: the token file {path} belongs to another user"));
-        }
-        let mut text = String::new();
-        file.take(TOKEN_FILE_BYTES_MAX + 1)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
-        if text.len() as u64 > TOKEN_FILE_BYTES_MAX {
-            return Err(eco_format!(
-                "{name}: the token file {path} has more than {TOKEN_FILE_BYTES_MAX} bytes"
-            ));
-        }
+        let text = secret_file::read(&self.0, TOKEN_FILE_BYTES_MAX);
+        let text = text.map_err(|unreadable| eco_format!("{name}: the token file {}", unreadable.words))?;
         match value(&text, name) {
             Some("") => Err(eco_format!("variable {name} is empty in {path}")),
             Some(token) if token.contains('\0') => Err(eco_format!("variable {name} has a NUL in {path}")),

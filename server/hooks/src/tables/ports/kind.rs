@@ -3,6 +3,7 @@
 //! Takes the columns `kind`, `mode`, `parent`, `tag`, `members`, `options` and those of the row's network; gives the kind, or which column is
 //! wrong and why. Whether this host's kernel has the kind is found out when the link is made.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -13,11 +14,12 @@ use nonnet_schema::Atom;
 use super::Columns;
 use crate::address;
 use crate::name::{LinkName, Mac};
+use crate::object::wireguard::{Peer, PublicKey, Secret, Settings};
 use crate::object::{
     Bond, BondHash, BondMode, Geneve, Ipvlan, IpvlanMode, IpvlanReach, Macvlan, MacvlanMode, PortKind, Role, Single, Spec, Tap,
     Vlan, Vxlan,
 };
-use crate::tables::{Tables, number, text, texts};
+use crate::tables::{Tables, number, peers, text, texts};
 
 /// The UDP port of VXLAN (RFC 7348 5).
 const VXLAN_PORT: u16 = 4789;
@@ -78,6 +80,7 @@ impl<'a> Source<'a> {
                 self.check_unused(word, &["mode", "parent", "members"])?;
                 Spec::Dummy
             }
+            "wireguard" => self.wireguard_spec()?,
             "adopted" => {
                 self.check_options(&[])?;
                 self.check_unused(word, &["mode", "parent", "members"])?;
@@ -244,6 +247,44 @@ impl<'a> Source<'a> {
             multi_queue: self.flag("multi_queue", "options:multi_queue")?.unwrap_or(false),
             vnet_header: self.flag("vnet_hdr", "options:vnet_hdr")?.unwrap_or(false),
         })
+    }
+
+    /// Which link a `WireGuard` is depends on who does it: the kernel, or a program of this host.
+    fn wireguard_spec(&self) -> Result<Spec, Wrong> {
+        self.check_unused("wireguard", &["mode", "parent", "members"])?;
+        self.check_options(&["private_key_file", "listen_port", "fwmark", "userspace", "routes"])?;
+        if self.on_bridge {
+            return Err(("bridge", "a wireguard carries IP and no Ethernet: it cannot be a port of a bridge".into()));
+        }
+        if !text(self.row, self.columns().mac).is_empty() {
+            return Err(("mac", "a wireguard has no hardware address".into()));
+        }
+        let userspace = self.flag("userspace", "options:userspace")?.unwrap_or(false);
+        Ok(if userspace { Spec::Tun } else { Spec::Wireguard })
+    }
+
+    /// The settings of a `WireGuard` link with these peers.
+    pub(super) fn wireguard(&self, peers: BTreeMap<PublicKey, Peer>) -> Result<Settings, Wrong> {
+        let file = self.option("private_key_file");
+        let file = file.ok_or(("options:private_key_file", "a wireguard needs the file of its private key".to_owned()))?;
+        let mark = |text: &str| match text.strip_prefix("0x") {
+            Some(hex) => u32::from_str_radix(hex, 16),
+            None => text.parse(),
+        };
+        let fwmark = self.option("fwmark").map(|text| {
+            mark(text).map_err(|error| ("options:fwmark", format!("\"{text}\": {error}")))
+        });
+        Ok(Settings {
+            private_key: Secret::File(peers::secret_path(file).map_err(|why| ("options:private_key_file", why))?),
+            listen_port: self.number("listen_port", "options:listen_port")?.filter(|port| *port != 0),
+            fwmark: fwmark.transpose()?.unwrap_or(0),
+            peers,
+        })
+    }
+
+    /// Whether what is behind peers is reached by routes through the link.
+    pub(super) fn makes_routes(&self) -> Result<bool, Wrong> {
+        Ok(self.flag("routes", "options:routes")?.unwrap_or(true))
     }
 
     /// The number of the network that a tunnel carries: the row's own, else that of its network.
