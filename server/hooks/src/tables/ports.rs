@@ -263,11 +263,6 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
     let gateways = gateways
         .collect::<Result<Vec<IpAddr>, _>>()
         .map_err(|error| blame.fault("gateways", error))?;
-    let own = references(row, columns.routes);
-    let shared = network_row
-        .into_iter()
-        .flat_map(|row| references(row, tables.networks.routes));
-    let routes = own.chain(shared).filter_map(|uuid| rows.row(tables.routes.this, uuid));
     let kept_apart = network.as_ref().is_some_and(|network| network.policy.isolation == Isolation::Port);
     let port = Port {
         name,
@@ -277,9 +272,7 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         netns,
         up: row.get(columns.enabled).as_bool().unwrap_or(true),
         isolated: row.get(columns.isolated).as_bool().unwrap_or(false) || kept_apart,
-        routes: routes
-            .map(|row| routes::route(&tables.routes, row))
-            .collect::<Result<_, _>>()?,
+        routes: own_routes(tables, rows, (row, network_row))?,
         network,
         bridge,
         mac,
@@ -296,6 +289,14 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
     check_port(&port, &blame)?;
     check_vlans(tables, rows, row, bridge).map_err(|(column, why)| blame.fault(column, why))?;
     Ok(port)
+}
+
+/// The routes that the row names, and its network's.
+fn own_routes(tables: &Tables, rows: &dyn Rows, (row, network): (&Row, Option<&Row>)) -> Result<Vec<Route>, Fault> {
+    let own = references(row, tables.ports.routes);
+    let shared = network.into_iter().flat_map(|row| references(row, tables.networks.routes));
+    let routes = own.chain(shared).filter_map(|uuid| rows.row(tables.routes.this, uuid));
+    routes.map(|row| routes::route(&tables.routes, row)).collect()
 }
 
 /// Keys and peers of a port, where it is a `WireGuard`: its own peers, and those of its network that are of that kind.
