@@ -1,4 +1,4 @@
-//! WireGuard links with the real `wireguard-go` and `wg`: made, moved, healed, and their keys seen by nobody.
+//! `WireGuard` links with the real `wireguard-go` and `wg`: made, moved, healed, and their keys seen by nobody.
 
 use std::fs;
 
@@ -173,10 +173,11 @@ fn a_key_that_is_missing_is_made_for_root_alone_and_nobody_else_sees_one() {
     }
     let mut secrets = private_keys(&host);
     secrets.push(fs::read_to_string(&shared).unwrap().trim().to_owned());
-    let rows: String = ["ports", "peers", "events", "host"]
+    let rows: Vec<Value> = ["ports", "peers", "events", "host"]
         .iter()
-        .map(|table| format!("{:?}", host.rows(table)))
+        .flat_map(|table| host.rows(table))
         .collect();
+    let rows = json!(rows).to_string();
     let arguments = host.sh("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '");
     // The history is in the files whose names begin with the database's.
     let files = format!("{}*", host.file().display());
@@ -398,10 +399,7 @@ fn a_file_that_cannot_serve_is_named_and_tried_again() {
 #[test]
 fn wrong_input_is_refused_by_row_and_column() {
     let mut host = Host::start();
-    let key = |octet: char| format!("{}=", octet.to_string().repeat(42) + "A");
-    let good = json!({"kind": "wireguard", "key": key('a'), "allowed": "10.0.0.0/8"});
-    let port = json!({"name": "wg0", "kind": "wireguard", "options": ["map", [["private_key_file", "/run/k"], ["userspace", "true"]]],
-        "peers": ["set", [["named-uuid", "one"], ["named-uuid", "two"]]]});
+    let [good, other, port] = good_rows();
     let with = |row: &Value, changes: &Value| {
         let mut row = row.clone();
         for (column, value) in changes.as_object().unwrap() {
@@ -409,7 +407,6 @@ fn wrong_input_is_refused_by_row_and_column() {
         }
         row
     };
-    let other = with(&good, &json!({"key": key('b'), "allowed": "fd00::/8"}));
     let options = |pairs: &[[&str; 2]]| json!({"options": ["map", pairs]});
     let cases: Vec<(Value, Value, &str)> = vec![
         (
@@ -492,7 +489,26 @@ fn wrong_input_is_refused_by_row_and_column() {
         assert!(!details.contains("hush"), "{details}");
     }
     assert!(host.rows("peers").is_empty() && host.rows("ports").is_empty());
-    // A peer that changes is checked with the others of its link.
+}
+
+/// Two good peers, known as `one` and `two`, and a port that has them.
+fn good_rows() -> [Value; 3] {
+    let good = json!({"kind": "wireguard", "key": key('a'), "allowed": "10.0.0.0/8"});
+    let port = json!({"name": "wg0", "kind": "wireguard", "options": ["map", [["private_key_file", "/run/k"], ["userspace", "true"]]],
+        "peers": ["set", [["named-uuid", "one"], ["named-uuid", "two"]]]});
+    let other = json!({"kind": "wireguard", "key": key('b'), "allowed": "fd00::/8"});
+    [good, other, port]
+}
+
+/// A public key that begins with this letter.
+fn key(letter: char) -> String {
+    format!("{}=", letter.to_string().repeat(42) + "A")
+}
+
+#[test]
+fn a_peer_that_changes_is_checked_with_the_others_of_its_link() {
+    let mut host = Host::start();
+    let [good, other, port] = good_rows();
     host.transact(&[
         insert("peers", "one", &good),
         insert("peers", "two", &other),

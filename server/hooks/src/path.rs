@@ -72,7 +72,7 @@ impl<'a> Paths<'a> {
             }
             Spec::Geneve(geneve) => Some(self.tunnel(None, [None, geneve.remote], left)),
             Spec::Tap(_) | Spec::Dummy => self.through_bridge(port, left),
-            Spec::Bond(_) | Spec::Wireguard => None,
+            Spec::Bond(_) | Spec::Wireguard | Spec::Tun => None,
         }
     }
 
