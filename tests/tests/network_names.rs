@@ -196,10 +196,10 @@ fn named_namespace_gets_a_resolv_conf_that_is_kept_and_taken_away() {
     let file = etc(&host, "netns/web/resolv.conf");
     let text = fs::read_to_string(&file).unwrap();
     let uuid = host.row("ports", "web")["_uuid"].as_str().unwrap().to_owned();
-    let expected = format!(
-        "# nonnet:ports/{uuid}\nsearch lab.test more.test\noptions ndots:2\nnameserver 10.77.1.1\nnameserver fd77:1::1\n"
-    );
-    assert_eq!(text, expected);
+    let (first, rest) = text.split_once('\n').unwrap();
+    assert!(first.starts_with(&format!("# nonnet:ports/{uuid} ")), "{first}");
+    let expected = "search lab.test more.test\noptions ndots:2\nnameserver 10.77.1.1\nnameserver fd77:1::1\n";
+    assert_eq!(rest, expected);
     // What programs in the namespace see is what a C library finds names by.
     let found = host.sh("ip netns exec web getent ahosts www");
     assert!(found.contains("10.77.1."), "{found}");
@@ -281,6 +281,147 @@ fn resolv_conf_never_leaves_the_root_of_a_container() {
     });
     assert_eq!(fs::read_to_string(&precious).unwrap(), "nameserver 192.0.2.1\n");
     host.netns.stop_container("c1").unwrap();
+}
+
+/// The rows of a container `c1` of somebody else's on a network with names.
+fn container(host: &mut Host) -> Vec<Value> {
+    host.netns.create_container("c1").unwrap();
+    let mut rows = network(
+        1,
+        &[("domain", "lab.test"), ("search", "other.test"), ("options", "ndots:2")],
+    );
+    rows.push(insert(
+        "lxc",
+        "c1",
+        &json!({"id": "c1", "veth": "vic1", "bridge": "br1", "properties": ["map", [["network", "net1"]]]}),
+    ));
+    rows
+}
+
+#[test]
+fn container_that_is_stopped_and_started_has_its_file_and_gives_it_back_either_way() {
+    let mut host = host();
+    let path = host.netns.lxc_path();
+    host.stop();
+    host.arguments(&["--lxc-path", &path]);
+    host.run();
+    let rows = container(&mut host);
+    let file = PathBuf::from(&path).join("c1/rootfs/etc/resolv.conf");
+    fs::write(&file, "nameserver 192.0.2.77\n").unwrap();
+    host.netns.start_container("c1").unwrap();
+    host.transact(&rows);
+    host.converged();
+    let text = fs::read_to_string(&file).unwrap();
+    let rest: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(
+        rest,
+        [
+            "search lab.test other.test",
+            "options ndots:2",
+            "nameserver 10.77.1.1",
+            "nameserver fd77:1::1"
+        ]
+    );
+
+    host.netns.stop_container("c1").unwrap();
+    host.until_state("lxc", "c1", "waiting");
+    fs::write(&file, "nameserver 192.0.2.78\n").unwrap();
+    host.netns.start_container("c1").unwrap();
+    host.until("it is ours again", |_| {
+        fs::read_to_string(&file).is_ok_and(|now| now == text)
+    });
+    host.converged();
+
+    host.netns.stop_container("c1").unwrap();
+    host.until_state("lxc", "c1", "waiting");
+    host.transact(&[delete("lxc", "c1")]);
+    host.until("it is as it was before", |_| {
+        fs::read_to_string(&file).is_ok_and(|now| now == "nameserver 192.0.2.77\n")
+    });
+}
+
+#[test]
+fn file_goes_with_its_row_even_if_the_server_did_nothing_then() {
+    let mut host = host();
+    let path = host.netns.lxc_path();
+    let lxc_path = ["--lxc-path", path.as_str()];
+    host.stop();
+    host.arguments(&lxc_path);
+    host.run();
+    let mut rows = container(&mut host);
+    rows.push(named(&host, "web", &["www"]));
+    let file = PathBuf::from(&path).join("c1/rootfs/etc/resolv.conf");
+    fs::write(&file, "nameserver 192.0.2.77\n").unwrap();
+    host.netns.start_container("c1").unwrap();
+    host.transact(&rows);
+    host.converged();
+    let named = etc(&host, "netns/web/resolv.conf");
+    assert!(named.exists() && fs::read_to_string(&file).unwrap().contains("10.77.1.1"));
+
+    // The rows go while nothing follows them.
+    host.stop();
+    host.arguments(&[lxc_path[0], lxc_path[1], "--kernel", "observe"]);
+    host.run();
+    host.transact(&[delete("lxc", "c1"), delete("ports", "web")]);
+    host.stop();
+    host.netns.stop_container("c1").unwrap();
+    assert!(named.exists());
+    // A file of another database's is none of ours.
+    let other = etc(&host, "netns/other");
+    fs::create_dir(&other).unwrap();
+    let text = "# nonnet:ports/00000000-0000-0000-0000-000000000001 40000002\nnameserver 192.0.2.1\n";
+    fs::write(other.join("resolv.conf"), text).unwrap();
+    host.arguments(&lxc_path);
+    host.run();
+    host.until("the files are as they were before", |_| {
+        !named.exists() && fs::read_to_string(&file).is_ok_and(|now| now == "nameserver 192.0.2.77\n")
+    });
+    assert_eq!(fs::read_to_string(other.join("resolv.conf")).unwrap(), text);
+}
+
+#[test]
+fn nameservers_of_a_lease_reach_the_namespace_whose_row_asks_for_them() {
+    let mut host = host();
+    host.transact(&[insert("bridges", "bridge", &json!({"name": "br0"}))]);
+    host.converged();
+    host.sh(
+        "ip netns add lan && ip link add lan0 type veth peer name eth0 netns lan && ip link set lan0 master br0 up
+        ip -n lan link set eth0 up && ip -n lan addr add 10.9.0.1/24 dev eth0",
+    );
+    let leases = host.netns.directory().join("leases").display().to_string();
+    let arguments = "netns exec lan dnsmasq --keep-in-foreground --conf-file=/dev/null --no-ping --port=0 --interface=eth0 --bind-interfaces \
+        --user=root --pid-file= --domain=corp.test --dhcp-option=6,192.0.2.53,192.0.2.54 --dhcp-range=10.9.0.10,10.9.0.99,1h";
+    let mut command = host.netns.command("ip");
+    command
+        .args(arguments.split_whitespace())
+        .arg(format!("--dhcp-leasefile={leases}"));
+    let _server = host.netns.spawn_command(&mut command).unwrap();
+    let bridge = host.row("bridges", "br0")["_uuid"].clone();
+    let mut rows = Vec::new();
+    for (name, options) in [("asks", json!([["dhcp_dns", "true"]])), ("silent", json!([]))] {
+        host.netns.add(name).unwrap();
+        let row = json!({"name": name, "netns": name, "bridge": ["uuid", bridge], "addresses": "dhcp", "options": ["map", options]});
+        rows.push(insert("ports", &format!("port_{name}"), &row));
+    }
+    host.transact(&rows);
+    let file = etc(&host, "netns/asks/resolv.conf");
+    host.until("the file is there", |_| file.exists());
+    host.converged();
+    let text = fs::read_to_string(&file).unwrap();
+    let rest: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(
+        rest,
+        ["search corp.test", "nameserver 192.0.2.53", "nameserver 192.0.2.54"]
+    );
+    assert!(!etc(&host, "netns/silent").exists());
+    host.transact(&[update("ports", "asks", &json!({"options": ["map", []]}))]);
+    host.until("the file is gone", |_| !file.exists());
+    let (_, wrong) = host.refused(&[update(
+        "ports",
+        "asks",
+        &json!({"options": ["map", [["dhcp_dns", "yes"]]]}),
+    )]);
+    assert!(wrong.contains("dhcp_dns") && wrong.contains("yes"), "{wrong}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod single;
 mod traffic;
 mod wireguard;
 
+pub(crate) use self::names::stray_file;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ecow::{EcoString, eco_format};
@@ -121,6 +122,8 @@ pub fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
         }
         keys.extend(firewall::collectable(want, host));
     }
+    keys.extend(names::collectable(want, have));
+    keys.extend(traffic::collectable(want, have));
     let ours = |row: &OvsMark| want.mark().is_our_row(&row.database);
     for row in have.ovs().bridges().filter(|row| ours(&row.mark)) {
         let key = ObjectKey::Link(row.bridge.name.clone());

@@ -542,6 +542,11 @@ impl Mirror {
         self.resolv_confs.get(netns)
     }
 
+    /// The texts of ours, by namespace.
+    pub fn resolv_confs(&self) -> impl Iterator<Item = (&NetnsRef, &EcoString)> {
+        self.resolv_confs.iter().filter(|(_, text)| !text.is_empty())
+    }
+
     /// Forgets what the `resolv.conf` of a namespace said, since it may be another namespace now.
     pub fn forget_resolv_conf(&mut self, netns: &NetnsRef) {
         self.resolv_confs.remove(netns);

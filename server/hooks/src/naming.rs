@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ecow::{EcoString, eco_format};
 use nonnet_engine::Row;
 
+use crate::dhcp::Lease;
 use crate::directory::{Entry, Upstream, Zone};
 use crate::dns::domain_name;
 use crate::limits::NAMES_PER_PORT_MAX;
@@ -97,12 +98,40 @@ pub(crate) fn name_server(view: &View<'_>, row: &Row, network: &Network) -> Opti
     (!addresses.is_empty()).then_some(NameServer { addresses })
 }
 
-/// The `resolv.conf` of a port's namespace, where its network says something about names.
+/// The `resolv.conf` of a port's namespace, where its network says something about names, or the row wants what a DHCP server said.
 ///
-/// The nameservers are the gateways where names are answered there, else those of the network, else those of the host.
-pub(crate) fn resolv_conf(network: &Network, netns: &NetnsRef, ports: &[IpAddr]) -> Option<ResolvConf> {
+/// The nameservers are the gateways where names are answered there, else those of the network, then those of the lease; if there are none, those
+/// of the host.
+pub(crate) fn resolv_conf(
+    network: Option<&Network>,
+    netns: &NetnsRef,
+    ports: &[IpAddr],
+    lease: Option<&Lease>,
+) -> Option<ResolvConf> {
+    let is_off = network.is_some_and(|network| !network.dns.resolv_conf);
+    if is_off || matches!(netns, NetnsRef::Host | NetnsRef::Path(_)) {
+        return None;
+    }
+    let shared = network.and_then(|network| of_network(network, netns, ports));
+    let Some(lease) = lease.filter(|lease| !lease.dns.is_empty()) else {
+        return shared;
+    };
+    let mut file = shared.unwrap_or_else(|| ResolvConf {
+        netns: netns.clone(),
+        servers: Vec::new(),
+        search: Vec::new(),
+        options: Vec::new(),
+    });
+    file.servers.extend(lease.dns.iter().map(|server| IpAddr::V4(*server)));
+    // A row of leases may have been written by anybody.
+    file.search
+        .extend(lease.domain.iter().filter_map(|domain| domain_name(domain).ok()));
+    Some(file)
+}
+
+fn of_network(network: &Network, netns: &NetnsRef, ports: &[IpAddr]) -> Option<ResolvConf> {
     let dns = &network.dns;
-    if !dns.given || !dns.resolv_conf || matches!(netns, NetnsRef::Host | NetnsRef::Path(_)) {
+    if !dns.given {
         return None;
     }
     let mut servers = answers_on(network, true);

@@ -7,6 +7,7 @@
 //! | `dhcp_host_name` | what the DHCP server is told; empty: nothing. Without it, the name of container or namespace |
 //! | `dhcp_client_id` | a text that identifies the client. Without it, the UUID of the port's row (RFC 4361) |
 //! | `dhcp_vendor_class` | what the DHCP server is told |
+//! | `dhcp_dns` | `true`: the name servers and the domain that the DHCP server tells go into the `resolv.conf` of the port's namespace |
 //! | `dhcp_request` | names or numbers of the options that are asked for, and taken, separated by commas |
 
 use ecow::EcoString;
@@ -40,6 +41,8 @@ pub(crate) struct Options {
     pub request: Request,
     /// Whether the host name is that of the row, even if that is none.
     pub named: bool,
+    /// Whether the name servers that the DHCP server tells are written down for the port's namespace.
+    pub dns: bool,
 }
 
 /// Reads options.
@@ -62,11 +65,12 @@ pub(crate) fn read<'a>(option: impl Fn(&str) -> Option<&'a str>) -> Result<Optio
             ("default_route", why)
         })?),
     };
-    let accept_ra = match option("accept_ra") {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(other) => return Err(("accept_ra", format!("\"{other}\" is neither true nor false"))),
+    let truth = |key: &'static str| match option(key) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err((key, format!("\"{other}\" is neither true nor false"))),
     };
+    let accept_ra = truth("accept_ra")?;
     let host_name = text("dhcp_host_name")?;
     if host_name.is_some_and(|name| !name.is_empty() && !is_host_name(name)) {
         return Err((
@@ -89,6 +93,7 @@ pub(crate) fn read<'a>(option: impl Fn(&str) -> Option<&'a str>) -> Result<Optio
         accept_ra,
         request,
         named: host_name.is_some(),
+        dns: truth("dhcp_dns")?,
     })
 }
 

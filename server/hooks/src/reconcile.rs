@@ -473,7 +473,10 @@ impl Reconciler {
             }
             self.dirty.insert(key.clone());
         }
-        self.have.forget_resolv_conf(&netns);
+        if matches!(resolution, Resolution::Present(_)) {
+            // It may be another one. What is left of one that is gone is still to be taken away.
+            self.have.forget_resolv_conf(&netns);
+        }
         self.want.resolve(netns, resolution);
     }
 
@@ -544,6 +547,8 @@ impl Reconciler {
             self.collect(now_ms);
         }
         for netns in &touched.files {
+            let stray = diff::stray_file(&self.want, &self.have, netns).filter(|_| self.loaded);
+            keys.extend(stray.map(|key| self.noted(now_ms, key)));
             let wishes = self.want.resolv_confs(netns).map(|(owner, _)| owner.clone());
             keys.extend(wishes.map(|owner| ObjectKey::ResolvConf {
                 netns: netns.clone(),
@@ -602,6 +607,16 @@ impl Reconciler {
         item.cause = Cause::Collect;
         self.put(key.clone(), item);
         Some(key)
+    }
+
+    /// A key that nobody wants, noted for collection unless it is already.
+    fn noted(&mut self, now_ms: u64, key: ObjectKey) -> ObjectKey {
+        if !self.items.contains_key(&key) {
+            let mut item = Item::new(now_ms);
+            item.cause = Cause::Collect;
+            self.put(key.clone(), item);
+        }
+        key
     }
 
     /// An object that is no link and changed, if it is known, or carries our mark and nobody wants it.

@@ -1,7 +1,7 @@
 //! The text of `resolv.conf` (resolv.conf(5)).
 //!
 //! Takes nameservers, domains and options, gives the text that is written for a namespace, and reads that of the host. A text of ours begins with a
-//! line that names the row it is for. Pure; who writes it is the kernel's side.
+//! line that names the row it is for and the database of that row. Pure; who writes it is the kernel's side.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use ecow::EcoString;
 
 use crate::object::{Owner, ResolvConf};
+use crate::want::Mark;
 
 /// Nameservers that a C library asks at most (`MAXNS`).
 const SERVERS_MAX: usize = 3;
@@ -25,18 +26,19 @@ pub fn nameservers(text: &str) -> Vec<IpAddr> {
     lines.collect()
 }
 
-/// The row that a text of ours is for.
-pub fn owner_of(text: &str) -> Option<Owner> {
-    Owner::from_alias(text.lines().next()?.strip_prefix("# ")?)
+/// The row that a text is for, if it is one of ours.
+pub fn owner_of(text: &str, mark: Mark) -> Option<Owner> {
+    let (alias, database) = text.lines().next()?.strip_prefix("# ")?.split_once(' ')?;
+    Owner::from_alias(alias).filter(|_| mark.is_our_row(database))
 }
 
 /// The text that some ports' wishes for one namespace make together. The first line names the first of them.
 ///
 /// `host` are the host's nameservers, of which those on its loopback do not work elsewhere.
-pub fn text(wishes: &[(&Owner, &ResolvConf)], host: &[IpAddr]) -> EcoString {
+pub fn text(mark: Mark, wishes: &[(&Owner, &ResolvConf)], host: &[IpAddr]) -> EcoString {
     let mut text = String::new();
     if let Some((owner, _)) = wishes.first() {
-        let _ = writeln!(text, "# {}", owner.alias());
+        let _ = writeln!(text, "# {} {}", owner.alias(), mark.row_mark());
     }
     let mut search = Vec::new();
     let mut options = Vec::new();
@@ -98,7 +100,8 @@ mod tests {
             wish(&["10.0.1.1", "10.0.0.1"], &["b.test", "a.test"]),
         );
         let (first, second) = (owner(1), owner(2));
-        let text = text(&[(&first, &one), (&second, &two)], &[]);
+        let mark = Mark::of(b"one");
+        let text = text(mark, &[(&first, &one), (&second, &two)], &[]);
         let rest: Vec<&str> = text.lines().skip(1).collect();
         let expected = [
             "search a.test b.test",
@@ -107,8 +110,9 @@ mod tests {
             "nameserver 10.0.1.1",
         ];
         assert_eq!(rest, expected);
-        assert_eq!(owner_of(&text), Some(first));
-        assert_eq!(owner_of("# written by hand\nnameserver 1.1.1.1\n"), None);
+        assert_eq!(owner_of(&text, mark), Some(first));
+        assert_eq!(owner_of(&text, Mark::of(b"another")), None);
+        assert_eq!(owner_of("# written by hand\nnameserver 1.1.1.1\n", mark), None);
     }
 
     #[test]
@@ -119,7 +123,7 @@ mod tests {
         assert_eq!(host.len(), 3);
         let wish = wish(&[], &[]);
         let owner = owner(1);
-        let text = text(&[(&owner, &wish)], &host);
+        let text = text(Mark::of(b"one"), &[(&owner, &wish)], &host);
         assert_eq!(nameservers(&text), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     }
 }

@@ -330,6 +330,24 @@ impl Want {
             .collect()
     }
 
+    /// Whether what an owner wrote for a namespace may be what it still wants: that of a container or process has several names.
+    pub(crate) fn may_want_file(&self, netns: &NetnsRef, owner: &Owner) -> bool {
+        let first = ObjectKey::ResolvConf {
+            netns: NetnsRef::Host,
+            owner: Owner::first(),
+        };
+        let keys = self.claims.range(first..).map(|(key, _)| key);
+        let mut wishes = keys.map_while(|key| match key {
+            ObjectKey::ResolvConf { netns, owner } => Some((netns, owner)),
+            _ => None,
+        });
+        wishes.any(|(of, by)| match of {
+            _ if of == netns => true,
+            NetnsRef::Lxc { .. } | NetnsRef::Pid(_) => by == owner,
+            NetnsRef::Host | NetnsRef::Name(_) | NetnsRef::Path(_) => false,
+        })
+    }
+
     /// What owners want in the `resolv.conf` of a namespace, in the order of the owners.
     pub fn resolv_confs<'a>(&'a self, netns: &'a NetnsRef) -> impl Iterator<Item = (&'a Owner, &'a ResolvConf)> {
         let first = ObjectKey::ResolvConf {

@@ -108,6 +108,7 @@ impl Kernel {
         let (commands, queue) = mpsc::channel();
         let (sender, inputs) = tokio::sync::mpsc::channel(INPUTS_QUEUED_MAX);
         let driver = Driver::new(programs.lxc_path.clone(), mark.group);
+        let files_below = programs.lxc_path.clone();
         let meshes = MeshSettings {
             netclient: programs.netclient,
             token_file: programs.token_file,
@@ -131,7 +132,7 @@ impl Kernel {
                 wireguards,
                 ovs: ovs.transpose()?,
                 ended,
-                files: Files::start(&sender)?,
+                files: Files::start(&sender, files_below, mark)?,
                 listening: opened,
             })
         });

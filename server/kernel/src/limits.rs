@@ -142,3 +142,6 @@ pub(crate) const READERS_MAX: usize = 8;
 
 /// Namespaces for which it is worth having one more thread read them.
 pub(crate) const NAMESPACES_PER_READER_MIN: usize = 32;
+
+/// Directories of namespaces and containers in which a `resolv.conf` of ours is looked for at most.
+pub(crate) const FILES_FOUND_MAX: usize = 65_536;

@@ -31,7 +31,6 @@ use crate::limits::RESOLV_CONF_BYTES_MAX;
 use crate::listen::Listening;
 use crate::mesh::{self, Meshes};
 use crate::ovs::{End, OpenVswitch};
-use crate::resolv_conf::Place;
 use crate::runner::Runner;
 use crate::spaces::Spaces;
 use crate::wireguard::{self, Wireguards};
@@ -282,8 +281,7 @@ impl Live {
         self.ask_ovs(switch)?;
         // What has started ends after it was told that it has.
         for (object, set) in files {
-            let place = place(&self.finder, &set.netns);
-            self.slow.files.set(object, &set, place);
+            self.slow.files.set(object, &set, &self.finder);
         }
         if drained.overrun {
             self.send(Input::Overrun)
@@ -425,7 +423,7 @@ impl Live {
     }
 
     fn dump_all(&mut self) -> Vec<Observation> {
-        self.slow.files.reread(|netns| place(&self.finder, netns));
+        self.slow.files.reread(&self.finder);
         let mut dumps: Vec<Observation> = nameservers().into_iter().collect();
         dumps.extend(self.spaces.dump_all());
         dumps
@@ -543,19 +541,6 @@ impl Live {
         if !self.finder.names_changed(Instant::now()) {
             before.and_then(|fd| self.polled.remove(&fd));
         }
-    }
-}
-
-/// Where the `resolv.conf` of a namespace is.
-fn place(finder: &Finder, netns: &NetnsRef) -> Result<Place, Refusal> {
-    match netns {
-        NetnsRef::Name(name) => Ok(Place::Named(name.clone())),
-        NetnsRef::Pid(pid) => Ok(Place::Process(*pid)),
-        NetnsRef::Lxc { id } => Ok(finder.init(id).map_or_else(|| Place::Named(id.clone()), Place::Process)),
-        NetnsRef::Host | NetnsRef::Path(_) => Err(Refusal {
-            errno: 0,
-            text: ecow::eco_format!("{netns} has no resolv.conf of its own"),
-        }),
     }
 }
 

@@ -17,11 +17,13 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use nonnet_hooks::plan::Refusal;
 use nonnet_hooks::resolv_conf::owner_of;
+use nonnet_hooks::want::Mark;
 
 use crate::limits::RESOLV_CONF_BYTES_MAX;
+use crate::netns::has_ended;
 
 /// Where `ip netns exec` finds what is a named namespace's own.
-const NETNS_DIRECTORY: &str = "/etc/netns";
+pub(crate) const NETNS_DIRECTORY: &str = "/etc/netns";
 
 const FILE: &str = "resolv.conf";
 /// The new text, until it takes the file's place.
@@ -30,12 +32,14 @@ const FRESH: &str = ".resolv.conf.nonnet-new";
 const FORMER: &str = ".resolv.conf.nonnet-former";
 
 /// Where a namespace's `resolv.conf` is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Place {
     /// That of a namespace of this name.
     Named(EcoString),
-    /// That below the root of a process.
-    Process(u32),
+    /// That below the root of a process, which is held so that its number cannot be another's.
+    Process(u32, Option<OwnedFd>),
+    /// That below the root of a container of this id which does not run.
+    Root(EcoString, PathBuf),
 }
 
 /// What is at the file's name.
@@ -49,31 +53,31 @@ enum Content {
 }
 
 /// The text of ours that is there, if there is one.
-pub(crate) fn read(place: &Place) -> Result<Option<EcoString>, Refusal> {
+pub(crate) fn read(place: &Place, mark: Mark) -> Result<Option<EcoString>, Refusal> {
     let directory = match place.directory(false) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|error| place.refusal(&error))?,
     };
-    match content(&directory).map_err(|error| place.refusal(&error))? {
+    match content(&directory, mark).map_err(|error| place.refusal(&error))? {
         Content::Ours(text) => Ok(Some(text)),
         Content::Nothing | Content::Other => Ok(None),
     }
 }
 
 /// Writes a text of ours; what somebody else wrote is kept.
-pub(crate) fn write(place: &Place, text: &str) -> Result<(), Refusal> {
+pub(crate) fn write(place: &Place, text: &str, mark: Mark) -> Result<(), Refusal> {
     place
         .directory(true)
-        .and_then(|directory| write_in(&directory, text))
+        .and_then(|directory| write_in(&directory, text, mark))
         .map_err(|error| place.refusal(&error))
 }
 
 /// Gives back what was there before, unless somebody else has written since.
-pub(crate) fn give_back(place: &Place) -> Result<(), Refusal> {
+pub(crate) fn give_back(place: &Place, mark: Mark) -> Result<(), Refusal> {
     let given = match place.directory(false) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => Err(error),
-        Ok(directory) => give_back_in(&directory),
+        Ok(directory) => give_back_in(&directory, mark),
     };
     given.map_err(|error| place.refusal(&error))?;
     if let Place::Named(name) = place {
@@ -84,8 +88,8 @@ pub(crate) fn give_back(place: &Place) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn write_in(directory: &OwnedFd, text: &str) -> io::Result<()> {
-    match content(directory)? {
+fn write_in(directory: &OwnedFd, text: &str, mark: Mark) -> io::Result<()> {
+    match content(directory, mark)? {
         Content::Ours(now) if now == text => return Ok(()),
         Content::Other => match linkat(directory, FILE, directory, FORMER, AtFlags::empty()) {
             // What is there since then is somebody else's change of ours; what was there first is what will be given back.
@@ -117,8 +121,8 @@ fn write_in(directory: &OwnedFd, text: &str) -> io::Result<()> {
     renamed
 }
 
-fn give_back_in(directory: &OwnedFd) -> io::Result<()> {
-    let ours = matches!(content(directory)?, Content::Ours(_));
+fn give_back_in(directory: &OwnedFd, mark: Mark) -> io::Result<()> {
+    let ours = matches!(content(directory, mark)?, Content::Ours(_));
     let back = if ours {
         match renameat(directory, FORMER, directory, FILE) {
             Err(Errno::ENOENT) => unlinkat(directory, FILE, UnlinkatFlags::NoRemoveDir),
@@ -133,7 +137,7 @@ fn give_back_in(directory: &OwnedFd) -> io::Result<()> {
     }
 }
 
-fn content(directory: &OwnedFd) -> io::Result<Content> {
+fn content(directory: &OwnedFd, mark: Mark) -> io::Result<Content> {
     // Neither a symbolic link is followed nor a writer of a pipe waited for.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = match openat(directory, FILE, flags, Mode::empty()) {
@@ -147,7 +151,7 @@ fn content(directory: &OwnedFd) -> io::Result<Content> {
     let mut bytes = Vec::new();
     file.take(RESOLV_CONF_BYTES_MAX).read_to_end(&mut bytes)?;
     match String::from_utf8(bytes) {
-        Ok(text) if owner_of(&text).is_some() => Ok(Content::Ours(text.into())),
+        Ok(text) if owner_of(&text, mark).is_some() => Ok(Content::Ours(text.into())),
         _ => Ok(Content::Other),
     }
 }
@@ -167,20 +171,19 @@ impl Place {
                 // One that leads elsewhere, such as to /etc itself, is not the namespace's own.
                 inside(&all, name, ResolveFlag::RESOLVE_NO_SYMLINKS, make)
             }
-            Self::Process(pid) => {
+            Self::Root(_, root) => below(&File::open(root)?, make),
+            Self::Process(pid, process) => {
                 let root = File::open(format!("/proc/{pid}/root"))?;
+                if process.as_ref().is_some_and(has_ended) {
+                    return Err(io::Error::from(io::ErrorKind::NotFound));
+                }
                 let (there, here) = (root.metadata()?, std::fs::metadata("/")?);
                 if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
                     return Err(io::Error::other(
                         "it has no root directory of its own (dns:resolv_conf=false leaves the file alone)",
                     ));
                 }
-                inside(
-                    &root,
-                    "etc",
-                    ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS,
-                    make,
-                )
+                below(&root, make)
             }
         }
     }
@@ -188,13 +191,20 @@ impl Place {
     fn refusal(&self, error: &io::Error) -> Refusal {
         let file = match self {
             Self::Named(name) => eco_format!("{NETNS_DIRECTORY}/{name}/{FILE}"),
-            Self::Process(pid) => eco_format!("/etc/{FILE} of process {pid}"),
+            Self::Process(pid, _) => eco_format!("/etc/{FILE} of process {pid}"),
+            Self::Root(id, _) => eco_format!("/etc/{FILE} of container {id}"),
         };
         Refusal {
             errno: 0,
             text: eco_format!("{file}: {error}"),
         }
     }
+}
+
+/// The directory below a root directory, as who has that root would find it.
+fn below(root: &File, make: bool) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    inside(root, "etc", resolve, make)
 }
 
 fn inside(parent: impl AsFd, name: &str, resolve: ResolveFlag, make: bool) -> io::Result<OwnedFd> {
@@ -219,12 +229,18 @@ mod tests {
 
     use super::*;
 
-    const TEXT: &str = "# nonnet:ports/00000000-0000-0000-0000-000000000001\nnameserver 10.0.0.1\n";
+    fn mark() -> Mark {
+        Mark::of(b"test")
+    }
+
+    fn text() -> String {
+        let mark = mark().row_mark();
+        format!("# nonnet:ports/00000000-0000-0000-0000-000000000001 {mark}\nnameserver 10.0.0.1\n")
+    }
 
     /// What a process would see whose root is `root`.
     fn etc(root: &Path) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        inside(File::open(root)?, "etc", resolve, true)
+        below(&File::open(root)?, true)
     }
 
     struct Trap {
@@ -250,7 +266,7 @@ mod tests {
         }
 
         fn write(&self) -> io::Result<()> {
-            write_in(&etc(&self.root())?, TEXT)
+            write_in(&etc(&self.root())?, &text(), mark())
         }
 
         fn assert_host_is_whole(&self) {
@@ -273,10 +289,10 @@ mod tests {
         ] {
             symlink(target, &file).unwrap();
             trap.write().unwrap();
-            assert_eq!(fs::read_to_string(&file).unwrap(), TEXT);
+            assert_eq!(fs::read_to_string(&file).unwrap(), text());
             assert!(!fs::symlink_metadata(&file).unwrap().is_symlink());
             trap.assert_host_is_whole();
-            give_back_in(&etc(&trap.root()).unwrap()).unwrap();
+            give_back_in(&etc(&trap.root()).unwrap(), mark()).unwrap();
             assert_eq!(fs::read_link(&file).unwrap(), Path::new(target));
             fs::remove_file(&file).unwrap();
         }
@@ -309,12 +325,12 @@ mod tests {
         let trap = trap();
         trap.write().unwrap();
         let file = trap.root().join("etc/resolv.conf");
-        assert_eq!(fs::read_to_string(&file).unwrap(), TEXT, "the directory was made");
+        assert_eq!(fs::read_to_string(&file).unwrap(), text(), "the directory was made");
         fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
-        give_back_in(&etc(&trap.root()).unwrap()).unwrap();
+        give_back_in(&etc(&trap.root()).unwrap(), mark()).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "nameserver 192.0.2.1\n");
         trap.write().unwrap();
-        give_back_in(&etc(&trap.root()).unwrap()).unwrap();
+        give_back_in(&etc(&trap.root()).unwrap(), mark()).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "nameserver 192.0.2.1\n");
     }
 

@@ -1,12 +1,37 @@
 //! The comparison of what makes names work: addresses to answer on, and the `resolv.conf` of namespaces.
 
+use std::collections::BTreeSet;
+
 use ecow::eco_format;
 
 use super::{For, Planner, Verdict};
-use crate::object::{Listen, NameServer, NetnsRef, ResolvConf, ResolvConfSet};
+use crate::mirror::Mirror;
+use crate::object::{Listen, NameServer, NetnsRef, ObjectKey, Owner, ResolvConf, ResolvConfSet};
 use crate::plan::{Operation, Phase};
 use crate::resolv_conf;
-use crate::want::Resolution;
+use crate::want::{Resolution, Want};
+
+/// The keys of what answers or was written for names and is not wanted.
+pub(super) fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
+    let files = have
+        .resolv_confs()
+        .filter_map(|(netns, _)| stray_file(want, have, netns));
+    let mut keys: BTreeSet<ObjectKey> = files.collect();
+    if !have.listening().is_subset(&want.listening()) {
+        keys.insert(ObjectKey::NameServer { owner: Owner::first() });
+    }
+    keys
+}
+
+/// The key of a text of ours that nobody wants in the `resolv.conf` of a namespace.
+pub(crate) fn stray_file(want: &Want, have: &Mirror, netns: &NetnsRef) -> Option<ObjectKey> {
+    let owner = resolv_conf::owner_of(have.resolv_conf(netns)?, want.mark())?;
+    let is_wanted = want.resolv_confs(netns).next().is_some() || want.may_want_file(netns, &owner);
+    (!is_wanted).then(|| ObjectKey::ResolvConf {
+        netns: netns.clone(),
+        owner,
+    })
+}
 
 impl Planner<'_> {
     pub(super) fn name_server(&mut self, of: For<'_>, server: &NameServer) {
@@ -55,7 +80,7 @@ impl Planner<'_> {
 
     fn write(&mut self, of: For<'_>, netns: &NetnsRef) {
         let wishes: Vec<_> = self.want.resolv_confs(netns).collect();
-        let text = resolv_conf::text(&wishes, self.have.nameservers());
+        let text = resolv_conf::text(self.want.mark(), &wishes, self.have.nameservers());
         let was = self.have.resolv_conf(netns);
         if was != Some(&text) {
             let set = ResolvConfSet {

@@ -1,13 +1,48 @@
 //! The comparison of a pair's traffic: the shape of what leaves either end, and copies.
 
+use std::collections::BTreeSet;
+
 use ecow::eco_format;
 
 use super::{For, Planner, Verdict, reference};
-use crate::mirror::{Link, Namespace, NamespaceId, Queue};
+use crate::mirror::{Link, Mirror, Namespace, NamespaceId, Queue};
 use crate::name::LinkName;
 use crate::object::{Hook, Object, ObjectKey, Shape, Traffic, TrafficChange, TrafficSet};
 use crate::plan::{LinkRef, Operation, Phase};
-use crate::want::Resolution;
+use crate::want::{Resolution, Want};
+
+/// The keys of the traffic of our pairs that somebody shaped or copied for us and nobody wants so.
+pub(super) fn collectable(want: &Want, have: &Mirror) -> BTreeSet<ObjectKey> {
+    let Some(host) = have.host() else {
+        return BTreeSet::new();
+    };
+    let shaped = |space: &Namespace, index: u32| space.queue(index).and_then(Queue::shape).is_some();
+    let copied = |index: u32| {
+        [Hook::Ingress, Hook::Egress]
+            .iter()
+            .any(|hook| host.mirror(index, *hook).is_some())
+    };
+    let inside = |link: &Link| {
+        let Some(Object::Port(port)) = want.get(&link_key(link)).map(|wanted| &wanted.object) else {
+            return false;
+        };
+        let Resolution::Present(id) = want.resolution(&port.netns) else {
+            return false;
+        };
+        let inside = have.namespace(id).zip(link.peer);
+        inside.is_some_and(|(inside, peer)| shaped(inside, peer))
+    };
+    let pairs = host
+        .links()
+        .filter(|link| link.kind == "veth" && want.mark().is_ours(link.group));
+    let changed = pairs.filter(|link| shaped(host, link.index) || copied(link.index) || inside(link));
+    let keys = changed.map(|link| ObjectKey::Traffic(LinkName::observed(&link.name)));
+    keys.filter(|key| want.get(key).is_none()).collect()
+}
+
+fn link_key(link: &Link) -> ObjectKey {
+    ObjectKey::Link(LinkName::observed(&link.name))
+}
 
 impl<'a> Planner<'a> {
     pub(super) fn traffic(&mut self, of: For<'_>, traffic: &Traffic, host: &'a Namespace) -> Result<(), Verdict> {

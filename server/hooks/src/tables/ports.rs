@@ -551,6 +551,7 @@ fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Res
     let switch = switched::ovs_bridge(view.tables, view.rows, port.bridge);
     let network = port.network.clone();
     let tunnel = tunnel(&port);
+    let told = lease.filter(|_| port.options.dns);
     let port = object(view, row, port, lease);
     let facts = PortFacts {
         link: &port.name,
@@ -562,7 +563,7 @@ fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Res
     let firewall = Some(firewall).filter(|firewall| !firewall.is_empty());
     let addresses: Vec<IpAddr> = port.addresses.iter().map(IpNet::addr).collect();
     let traffic = traffic::wanted(view, row, &port);
-    let names = network.and_then(|network| naming::resolv_conf(&network, &port.netns, &addresses));
+    let names = naming::resolv_conf(network.as_ref(), &port.netns, &addresses, told);
     let mut objects = match switch {
         Some(bridge) => switched::port(view.tables, row, bridge, port),
         None => vec![Object::Port(port)],
