@@ -5,6 +5,7 @@
 //! routes along, a namespace takes its links along.
 
 mod container;
+mod names;
 mod ovs;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ pub struct Model {
     children: BTreeMap<(NamespaceId, u32), Vec<(NamespaceId, u32)>>,
     seed: u64,
     containers: container::Containers,
+    names: names::Names,
     switch: ovs::Switch,
     wireguards: BTreeMap<LinkName, WireguardState>,
 }
@@ -126,6 +128,11 @@ impl Model {
         self.containers.end(id).into_iter().collect()
     }
 
+    /// The files and sockets by which names are found, as they are told at first.
+    pub fn names(&self) -> Vec<Observation> {
+        self.names.all()
+    }
+
     /// All containers and memberships, as they are told at first.
     pub fn containers(&self) -> Vec<Observation> {
         self.containers.all()
@@ -186,14 +193,8 @@ impl Model {
             }
             Operation::DhcpStop { port } => Ok(vec![observed(NamespaceId::Host, Change::Dhcp(port.clone(), None))]),
             Operation::Traffic(set) => self.traffic(set),
-            Operation::Listen(listen) => Ok(vec![observed(
-                NamespaceId::Host,
-                Change::Listening(listen.address, listen.on),
-            )]),
-            Operation::ResolvConf(set) => Ok(vec![observed(
-                NamespaceId::Host,
-                Change::ResolvConf(set.netns.clone(), set.text.clone().unwrap_or_default()),
-            )]),
+            Operation::Listen(listen) => Ok(vec![self.names.listen(listen)]),
+            Operation::ResolvConf(set) => Ok(vec![self.names.set(set)]),
             Operation::Sysctl {
                 namespace, path, value, ..
             } => {
@@ -527,6 +528,8 @@ impl Model {
             return;
         };
         space.vlans.remove(&index);
+        space.queues.remove(&index);
+        space.mirrors.retain(|(of, _), to| *of != index && *to != index);
         space.addresses.retain(|a| a.index != index);
         space.routes.retain(|r| r.index != Some(index));
         let of_link = |path: &EcoString| path.split('/').nth(2) == Some(link.name.as_str());

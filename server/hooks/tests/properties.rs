@@ -6,16 +6,18 @@ use std::net::IpAddr;
 
 use nonnet_hooks::diff::{self, Verdict};
 use nonnet_hooks::limits::PROTOCOL;
-use nonnet_hooks::mirror::{Change, Link, Mirror, Namespace, NamespaceId, Observation};
+use nonnet_hooks::mirror::{Change, Link, Mirror, Namespace, NamespaceId, Observation, Queue};
 use nonnet_hooks::model::Model;
 use nonnet_hooks::name::{LinkName, Mac};
 use nonnet_hooks::object::firewall::{Firewall, Installed, Part, Protocol, Set};
 use nonnet_hooks::object::wireguard::{Secret, Settings};
 use nonnet_hooks::object::{
-    Addresses, Bridge, BridgeSettings, Macvlan, MacvlanMode, NetnsRef, Object, ObjectKey, OvsBridge, OvsOperation,
-    OvsPort, Owner, Port, PortKind, Role, Route, RouteKind, Single, Spec, Tap, Vlans, Vxlan, Wanted, Wireguard,
+    Addresses, Bridge, BridgeSettings, Hook, Macvlan, MacvlanMode, NameServer, NetnsRef, Object, ObjectKey, OvsBridge,
+    OvsOperation, OvsPort, Owner, Port, PortKind, ResolvConf, Role, Route, RouteKind, Shape, Single, Spec, Tap,
+    Traffic, Vlans, Vxlan, Wanted, Wireguard,
 };
 use nonnet_hooks::plan::{LinkRef, Operation, PlacedRoute, Plan, Step};
+use nonnet_hooks::resolv_conf;
 use nonnet_hooks::want::{Mark, Resolution, Want};
 use proptest::prelude::*;
 
@@ -275,37 +277,100 @@ fn wireguard(wanted: &Wanted) -> Option<Wanted> {
     })
 }
 
-fn state() -> impl Strategy<Value = Vec<Wanted>> {
-    let bridges = (bridge(0), bridge(1), bridge(2));
-    let networks = (gateways(0), gateways(1));
-    let ports = (veth(0), veth(1), veth(2), veth(3));
-    let singles = (single(0), single(1), single(2));
-    let taken = (adopted(0), adopted(1));
-    let switched = (ovs_bridge(0), ovs_bridge(1), ovs_bridge(2), ovs_port(0), ovs_port(1));
-    let filters = (firewall(0), firewall(1), firewall(2));
-    (bridges, networks, ports, singles, taken, switched, filters).prop_map(|(b, n, p, s, t, o, f)| {
-        let all = [
-            b.0, b.1, b.2, n.0, n.1, p.0, p.1, p.2, p.3, s.0, s.1, s.2, t.0, t.1, f.0, f.1, f.2,
-        ];
-        let mut inside = BTreeSet::new();
-        // A commit refuses a second link of one name in one namespace.
-        let is_alone = |wanted: &Wanted| match &wanted.object {
-            Object::Port(port) => inside.insert((port.netns.clone(), port.ifname.clone())),
-            _ => true,
-        };
-        let mut all: Vec<Wanted> = all.into_iter().flatten().filter(is_alone).collect();
-        // Rows cannot have the same name twice.
-        let names: BTreeSet<ObjectKey> = all.iter().map(Wanted::key).collect();
-        all.extend(
-            [o.0, o.1, o.2, o.3, o.4]
-                .into_iter()
-                .flatten()
-                .filter(|w| !names.contains(&w.key())),
-        );
-        let tunnels: Vec<Wanted> = all.iter().filter_map(wireguard).collect();
-        all.extend(tunnels);
-        all
+prop_compose! {
+    /// Rates and copies of the pair of a port, if there is such a port.
+    fn traffic(at: usize)(
+        present: bool,
+        to_port in proptest::option::of(1_u64..3),
+        from_port in proptest::option::of(1_u64..3),
+        mirror in proptest::option::of(0_usize..4),
+    ) -> Option<Traffic> {
+        let shape = |rate: u64| Shape::of_rate(rate * 1_000_000);
+        present.then(|| Traffic {
+            link: name(&format!("vi{at}")),
+            netns: NetnsRef::Host,
+            ifname: name("eth0"),
+            to_port: to_port.map(shape),
+            from_port: from_port.map(shape),
+            mirror: mirror.filter(|to| *to != at).map(|to| name(&format!("vi{to}"))),
+        })
+    }
+}
+
+/// What a pair's row wants of its traffic.
+fn traffic_of(pair: &Wanted, all: &[Option<Traffic>]) -> Option<Wanted> {
+    let Object::Port(port) = &pair.object else { return None };
+    let of = all.iter().flatten().find(|of| of.link == port.name)?;
+    let object = Object::Traffic(Traffic {
+        netns: port.netns.clone(),
+        ifname: port.ifname.clone(),
+        ..of.clone()
+    });
+    Some(Wanted {
+        owner: pair.owner.clone(),
+        object,
     })
+}
+
+prop_compose! {
+    fn resolv_conf(at: usize)(present: bool, space in 0_usize..3, server in 1_u8..3, search in proptest::option::of(Just("a.test"))) -> Option<Wanted> {
+        let object = Object::ResolvConf(ResolvConf {
+            netns: netns(space),
+            servers: vec![IpAddr::from([10, 9, 0, server])],
+            search: search.into_iter().map(Into::into).collect(),
+            options: Vec::new(),
+        });
+        present.then_some(Wanted { owner: owner("ports", at as u128), object })
+    }
+}
+
+prop_compose! {
+    fn name_server(at: usize)(present: bool, addresses in proptest::collection::btree_set(1_u8..4, 1..3)) -> Option<Wanted> {
+        let addresses = addresses.into_iter().map(|last| IpAddr::from([10, at as u8, last, 1])).collect();
+        let object = Object::NameServer(NameServer { addresses });
+        present.then_some(Wanted { owner: owner("networks", at as u128), object })
+    }
+}
+
+fn state() -> impl Strategy<Value = Vec<Wanted>> {
+    let bridges = (bridge(0), bridge(1), bridge(2)).boxed();
+    let networks = (gateways(0), gateways(1)).boxed();
+    let ports = (veth(0), veth(1), veth(2), veth(3)).boxed();
+    let singles = (single(0), single(1), single(2)).boxed();
+    let taken = (adopted(0), adopted(1)).boxed();
+    let switched = (ovs_bridge(0), ovs_bridge(1), ovs_bridge(2), ovs_port(0), ovs_port(1)).boxed();
+    let filters = (firewall(0), firewall(1), firewall(2)).boxed();
+    let traffics = (traffic(0), traffic(1), traffic(2), traffic(3)).boxed();
+    let names = (resolv_conf(0), resolv_conf(1), name_server(0), name_server(1)).boxed();
+    (
+        bridges, networks, ports, singles, taken, switched, filters, traffics, names,
+    )
+        .prop_map(|(b, n, p, s, t, o, f, r, d)| {
+            let all = [
+                b.0, b.1, b.2, n.0, n.1, p.0, p.1, p.2, p.3, s.0, s.1, s.2, t.0, t.1, f.0, f.1, f.2, d.0, d.1, d.2, d.3,
+            ];
+            let traffics = [r.0, r.1, r.2, r.3];
+            let mut inside = BTreeSet::new();
+            // A commit refuses a second link of one name in one namespace.
+            let is_alone = |wanted: &Wanted| match &wanted.object {
+                Object::Port(port) => inside.insert((port.netns.clone(), port.ifname.clone())),
+                _ => true,
+            };
+            let mut all: Vec<Wanted> = all.into_iter().flatten().filter(is_alone).collect();
+            // Rows cannot have the same name twice.
+            let names: BTreeSet<ObjectKey> = all.iter().map(Wanted::key).collect();
+            all.extend(
+                [o.0, o.1, o.2, o.3, o.4]
+                    .into_iter()
+                    .flatten()
+                    .filter(|w| !names.contains(&w.key())),
+            );
+            let tunnels: Vec<Wanted> = all.iter().filter_map(wireguard).collect();
+            all.extend(tunnels);
+            let shaped: Vec<Wanted> = all.iter().filter_map(|pair| traffic_of(pair, &traffics)).collect();
+            all.extend(shaped);
+            all
+        })
 }
 
 /// What is wanted after something else was, as the reconciler knows it.
@@ -361,7 +426,7 @@ fn mirror(model: &Model) -> Mirror {
         namespace: NamespaceId::Host,
         change: Change::Ovs(model.dump_ovs()),
     });
-    for told in model.wireguards() {
+    for told in model.wireguards().into_iter().chain(model.names()) {
         mirror.apply(told);
     }
     mirror
@@ -467,6 +532,7 @@ fn check_wanted(want: &Want, model: &Model) {
             other => panic!("{key}: {other:?}"),
         }
     }
+    check_left_over(want, &mirror);
     let wanted = |key: &ObjectKey| want.get(key).is_some();
     for row in mirror
         .ovs()
@@ -573,14 +639,15 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
             let state = mirror.wireguard(&wireguard.port).unwrap();
             assert!(wireguard.settings.is_met_by(&state.settings));
         }
+        Object::NameServer(server) => assert!(server.addresses.is_subset(mirror.listening())),
+        Object::ResolvConf(wish) => {
+            let wishes: Vec<_> = want.resolv_confs(&wish.netns).collect();
+            let text = resolv_conf::text(want.mark(), &wishes, &[]);
+            assert_eq!(mirror.resolv_conf(&wish.netns), Some(&text));
+        }
+        Object::Traffic(traffic) => check_traffic(traffic, want, mirror),
         // Those have properties of their own.
-        Object::Routes(_)
-        | Object::Dhcp(_)
-        | Object::Container(_)
-        | Object::Mesh(_)
-        | Object::NameServer(_)
-        | Object::ResolvConf(_)
-        | Object::Traffic(_) => {}
+        Object::Routes(_) | Object::Dhcp(_) | Object::Container(_) | Object::Mesh(_) => {}
     }
 }
 
@@ -644,6 +711,48 @@ fn check_bridge(bridge: &Bridge, want: &Want, host: &Namespace) {
     assert!(bridge.mac.is_none_or(|mac| link.mac == Some(mac)));
     assert!(bridge.mtu.is_none_or(|mtu| link.mtu == mtu));
     assert!(link.address_generation_off == Some(!bridge.ipv6) || want.mark().taken(link).is_some());
+}
+
+fn check_traffic(traffic: &Traffic, want: &Want, mirror: &Mirror) {
+    let Resolution::Present(id) = want.resolution(&traffic.netns) else {
+        panic!()
+    };
+    let (host, inside) = (mirror.host().unwrap(), mirror.namespace(id).unwrap());
+    let (outer, inner) = (host.link(&traffic.link).unwrap(), inside.link(&traffic.ifname).unwrap());
+    let shape = |shape: Option<Shape>| shape.map(Queue::Shape);
+    assert_eq!(host.queue(outer.index), shape(traffic.to_port).as_ref());
+    assert_eq!(inside.queue(inner.index), shape(traffic.from_port).as_ref());
+    let to = traffic.mirror.as_ref().map(|to| host.link(to).unwrap().index);
+    assert!(
+        [Hook::Ingress, Hook::Egress]
+            .iter()
+            .all(|hook| host.mirror(outer.index, *hook) == to)
+    );
+}
+
+/// Nothing is shaped, copied, answered or written that nobody wants.
+fn check_left_over(want: &Want, mirror: &Mirror) {
+    assert!(mirror.listening().is_subset(&want.listening()));
+    for (netns, text) in mirror.resolv_confs() {
+        assert!(
+            want.resolv_confs(netns).next().is_some(),
+            "{text} is left over in {netns}"
+        );
+    }
+    let host = mirror.host().unwrap();
+    for link in host
+        .links()
+        .filter(|link| want.get(&ObjectKey::Traffic(name(&link.name))).is_none())
+    {
+        let copied = host
+            .mirror(link.index, Hook::Ingress)
+            .or(host.mirror(link.index, Hook::Egress));
+        assert!(
+            host.queue(link.index).is_none() && copied.is_none(),
+            "traffic of {} is left over",
+            link.name
+        );
+    }
 }
 
 fn check_single(port: &Port, want: &Want, mirror: &Mirror) {
