@@ -66,7 +66,10 @@ pub fn report_columns(tables: &Tables, rows: &dyn Rows, report: &Report, time_ms
                 status: tables.forwards.status,
                 error: tables.forwards.error,
             };
-            state_columns(tables, &place, &Told::of(report), time_ms, &mut writes);
+            let told = Told::of(report);
+            if !place.says_already(&told) {
+                state_columns(tables, &place, &told, time_ms, &mut writes);
+            }
         }
         for (row, notes) in peers_of(tables, rows, row, report) {
             let place = Place {
@@ -164,6 +167,18 @@ struct Place<'a> {
     row: &'a Row,
     status: ColumnIndex,
     error: ColumnIndex,
+}
+
+impl Place<'_> {
+    /// Whether a part of a row that has thousands of them says so already, though of an earlier commit, or said something more than "pending".
+    fn says_already(&self, told: &Told) -> bool {
+        let state = self.row.get(self.status).get_str("state");
+        if told.state == State::Pending {
+            return state.is_some();
+        }
+        let because = told.error.as_deref().filter(|_| told.state != State::Converged);
+        state == Some(told.state.as_str()) && self.row.get(self.error).as_str() == because
+    }
 }
 
 fn state_columns(tables: &Tables, place: &Place<'_>, told: &Told, time_ms: u64, writes: &mut Vec<ColumnWrite>) {

@@ -153,6 +153,10 @@ impl Ruleset {
 
     /// Has the kernel forget the flows that would go on to where a forward led before.
     fn forget_flows(&mut self, changes: &[(usize, &ElementChange)]) {
+        // To look at all that there are, the kernel walks over a table which is as large when it is empty.
+        if setting::read("netfilter/nf_conntrack_count").is_ok_and(|count| count == "0") {
+            return;
+        }
         let moved = Moved::by(changes.iter().map(|(_, change)| *change));
         for ipv4 in [true, false].into_iter().filter(|ipv4| moved.concerns(*ipv4)) {
             if let Err(error) = self.try_forget_flows(&moved, ipv4) {
