@@ -2,6 +2,8 @@
 //!
 //! The rules are the same on every host, whatever the rows are; only the contents of the sets differ. A [`Set`] says what its elements are made of.
 
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -9,6 +11,7 @@ use std::net::IpAddr;
 use ecow::EcoString;
 use ipnet::IpNet;
 
+use self::words::Words;
 use crate::name::{LinkName, Mac};
 use crate::object::Owner;
 
@@ -502,8 +505,8 @@ impl fmt::Display for ElementChange {
         if self.build {
             parts.push("build the firewall".to_owned());
         }
-        parts.extend(self.delete.iter().map(|element| format!("delete element {element}")));
-        parts.extend(self.add.iter().map(|element| format!("add element {element}")));
+        parts.extend(self.delete.iter().map(|element| format!("delete {}", Words(element))));
+        parts.extend(self.add.iter().map(|element| format!("add {}", Words(element))));
         if self.remove {
             parts.push("remove the firewall".to_owned());
         }

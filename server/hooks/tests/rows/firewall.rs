@@ -1,7 +1,7 @@
 //! What rows want of the packet filter, and what of it is refused.
 
 use nonnet_hooks::object::Object;
-use nonnet_hooks::object::firewall::{Element, Firewall};
+use nonnet_hooks::object::firewall::{Element, ElementChange, Firewall};
 use serde_json::{Value, json};
 
 use crate::fixture::{Host, insert, named, objects, port};
@@ -190,5 +190,37 @@ fn what_the_packet_filter_cannot_do_is_refused() {
     refused(
         with(json!({"port": 80}), json!({"internal": true})),
         "table ports, row \"a\", column forwards: its network is internal: there is no way in",
+    );
+}
+
+#[test]
+fn dry_run_says_what_a_change_means() {
+    let nat = json!({"nat": ["map", [["ipv4", "masquerade"], ["ipv6", "2001:db8::1"]]], "isolation": "port"});
+    let row = json!({"listen": "2001:db8::1", "port": 8080, "target": 80});
+    let port = attached(&json!({"forwards": ["named-uuid", "forward"], "anti_spoof": true}));
+    let operations = all(network(&nat), [forward(&row), port]);
+    let words = |table| {
+        let desired = Host::new().commit(&operations);
+        let add = objects(&desired, table).into_iter().filter_map(|object| match object {
+            Object::Firewall(firewall) => Some(firewall.elements),
+            _ => None,
+        });
+        let add = add.flatten().map(|(key, data)| Element { key, data }).collect();
+        let change = ElementChange {
+            add,
+            ..ElementChange::default()
+        };
+        change.to_string()
+    };
+    assert_eq!(
+        words("networks"),
+        "add free passage within br0, add routed bridge br0, add isolation of br0 from other networks, add isolation within 10.0.0.0/24, \
+         add isolation within fd00::/64, add own subnet 10.0.0.0/24 on br0, add own subnet fd00::/64 on br0, add masquerade of 10.0.0.0/24, \
+         add source 2001:db8::1 for fd00::/64, add hairpin within 10.0.0.0/24, add hairpin within fd00::/64"
+    );
+    assert_eq!(
+        words("ports"),
+        "add forward tcp [2001:db8::1]:8080 to [fd00::2]:80, add guard of a, add source 02:00:00:00:00:02 for a, add source 10.0.0.2 for a, \
+         add source fd00::2 for a, add source fe80::ff:fe00:2 for a"
     );
 }
