@@ -122,14 +122,20 @@ fn network_sees_its_own_names_and_those_of_networks_it_lists() {
 fn other_questions_go_to_the_nameservers_of_the_network() {
     let mut host = host();
     let upstream = host.netns.directory().join("dnsmasq.pid");
-    host.sh("ip addr add 192.0.2.53/32 dev lo");
+    host.sh("ip addr add 192.0.2.53/32 dev lo; ip addr add 192.0.2.52/32 dev lo");
+    // One that refuses all questions.
+    let refusing = host.netns.directory().join("refusing.pid");
+    host.sh(&format!(
+        "dnsmasq --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --listen-address=192.0.2.52 --user=root --pid-file={}",
+        refusing.display()
+    ));
     host.sh(&format!(
         "dnsmasq --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --listen-address=192.0.2.53 --user=root \
          --address=/example.test/198.51.100.7 --txt-record=long.test,{0},{0},{0},{0},{0},{0} --pid-file={1}",
         "x".repeat(250),
         upstream.display()
     ));
-    let mut rows = network(1, &[("servers", "192.0.2.53"), ("domain", "lab.test")]);
+    let mut rows = network(1, &[("servers", "192.0.2.52 192.0.2.53"), ("domain", "lab.test")]);
     rows.push(named(&host, "client", &[]));
     host.transact(&rows);
     host.converged();
@@ -142,7 +148,14 @@ fn other_questions_go_to_the_nameservers_of_the_network() {
     assert!(long.contains("(TCP)") && long.contains(&"x".repeat(250)), "{long}");
     let plain = dig(&host, "client", "@10.77.1.1 long.test TXT +noedns +ignore");
     assert!(plain.contains(" tc"), "{plain}");
-    host.sh(&format!("kill $(cat {})", upstream.display()));
+    // What nobody answers is said to be so.
+    host.sh(&format!(
+        "kill $(cat {}) $(cat {})",
+        upstream.display(),
+        refusing.display()
+    ));
+    let none = dig(&host, "client", "@10.77.1.1 www.example.test +time=15 +tries=1");
+    assert!(none.contains("status: SERVFAIL"), "{none}");
 }
 
 #[test]

@@ -231,6 +231,12 @@ pub fn datagram_bytes_max(question: &[u8]) -> u16 {
         .clamp(UDP_BYTES_PLAIN, UDP_ANSWER_BYTES_MAX)
 }
 
+/// Whether an answer only says that this nameserver cannot or will not give one: another one may.
+pub(crate) fn is_denial(answer: &[u8]) -> bool {
+    let rcode = Message::from_octets(answer).map(|answer| answer.header().rcode());
+    matches!(rcode, Ok(Rcode::SERVFAIL | Rcode::REFUSED | Rcode::NOTIMP))
+}
+
 /// Whether some octets are an answer to this question; some errors come without it.
 pub(crate) fn is_answer(answer: &[u8], question: &[u8]) -> bool {
     let (Ok(answer), Ok(question)) = (Message::from_octets(answer), Message::from_octets(question)) else {

@@ -15,9 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::answer::{Reply, is_answer};
+use crate::answer::{Reply, is_answer, is_denial};
 use crate::client::Places;
-use crate::limits::{ANSWER_MS, FORWARDED_MAX, FORWARDED_PER_CLIENT_MAX, MESSAGE_BYTES_MAX, ROUNDS_MAX};
+use crate::limits::{ANSWER_MS, FORWARDED_MAX, FORWARDED_MS, FORWARDED_PER_CLIENT_MAX, MESSAGE_BYTES_MAX, ROUNDS_MAX};
 use crate::upstream::HostServers;
 
 /// Where nameservers listen.
@@ -69,15 +69,12 @@ impl Forwarder {
         let Some(servers) = self.servers(directory, listener) else {
             return refused(OptRcode::REFUSED);
         };
-        for server in servers.iter().cycle().take(servers.len() * ROUNDS_MAX) {
-            let asked = timeout(Duration::from_millis(ANSWER_MS), ask(*server, question, over_tcp)).await;
-            match asked {
-                Ok(Ok(answer)) => return answer,
-                Ok(Err(error)) => tracing::debug!(%server, %error, "a nameserver does not answer"),
-                Err(_) => tracing::debug!(%server, "a nameserver does not answer in time"),
-            }
-        }
-        refused(OptRcode::SERVFAIL)
+        let mut best = None;
+        let all = Duration::from_millis(FORWARDED_MS);
+        // What is not answered by then nobody waits for any more.
+        let asked = timeout(all, ask_in_turn(&servers, question, over_tcp, &mut best)).await;
+        let answer = asked.ok().flatten().or(best);
+        answer.unwrap_or_else(|| refused(OptRcode::SERVFAIL))
     }
 
     /// The nameservers to ask, without ourselves; None where nobody is to be asked.
@@ -108,6 +105,30 @@ impl Drop for Outstanding<'_> {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         list.remove(&self.question);
     }
+}
+
+/// Asks nameservers in turn, some rounds. Gives the first answer that says something; one that only says that this nameserver cannot or will not
+/// answer is kept as `best`.
+async fn ask_in_turn(
+    servers: &[IpAddr],
+    question: &[u8],
+    over_tcp: bool,
+    best: &mut Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    for server in servers.iter().cycle().take(servers.len() * ROUNDS_MAX) {
+        let asked = timeout(Duration::from_millis(ANSWER_MS), ask(*server, question, over_tcp)).await;
+        match asked {
+            Ok(Ok(answer)) if is_denial(&answer) => *best = Some(answer),
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => tracing::debug!(%server, %error, "a nameserver does not answer"),
+            Err(_) => tracing::debug!(%server, "a nameserver does not answer in time"),
+        }
+        // A second round would hear the same from all of them.
+        if servers.len() == 1 && best.is_some() {
+            break;
+        }
+    }
+    None
 }
 
 /// Asks one nameserver, and gives its answer under the id of the question.

@@ -18,6 +18,9 @@ pub const CONNECTION_IDLE_MS: u64 = 10_000;
 /// Milliseconds that one nameserver has for an answer.
 pub const ANSWER_MS: u64 = 2_000;
 
+/// Milliseconds that a question may be with nameservers in all: clients have given up by then.
+pub const FORWARDED_MS: u64 = 10_000;
+
 /// Rounds through the nameservers before a question has failed.
 pub const ROUNDS_MAX: usize = 2;
 
