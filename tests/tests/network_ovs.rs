@@ -44,6 +44,24 @@ fn tcp(host: &Host, from: &str, to: &str, address: &str) -> String {
 }
 
 #[test]
+fn what_a_port_sends_has_its_rate_on_a_switch_too() {
+    let (mut host, _switch) = host(&["c1", "c2"]);
+    host.transact(&[
+        bridge("ovs0"),
+        port("c1", "ovs0", "10.8.0.2/24", &json!({"egress_rate": 1_000_000})),
+        port("c2", "ovs0", "10.8.0.3/24", &json!({})),
+    ]);
+    host.converged();
+    host.until("c2 answers", |host| host.pings("c1", "10.8.0.3"));
+    let queue = host.sh("tc -n c1 qdisc show dev eth0 root");
+    assert!(queue.contains("tbf") && queue.contains("rate 1Mbit"), "{queue}");
+    let begun = std::time::Instant::now();
+    assert_eq!(tcp(&host, "c1", "c2", "10.8.0.3"), "100000");
+    // At that rate they take eight tenths of a second, and a busy machine makes it slower, never faster.
+    assert!(begun.elapsed().as_millis() > 400, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn bridge_and_ports_carry_pings_and_tcp() {
     let (mut host, _switch) = host(&["c1", "c2"]);
     let network = json!({"name": "lan", "bridge": ["named-uuid", "ovs0"], "ipam": "sequential",
