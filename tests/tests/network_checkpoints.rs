@@ -422,12 +422,24 @@ fn a_plan_tells_what_would_be_done_and_does_nothing() {
     )
     .unwrap();
     says(&host, "plan bad.json", 2);
+    let rehearsed = says(&host, "apply state.json --dry-run", 0);
+    assert!(
+        rehearsed.contains("add link p1 type veth") && rehearsed.contains("The server would accept"),
+        "{rehearsed}"
+    );
+    // Only that row, and what does not name a row of the file is refused.
+    let said = says(&host, "plan state.json --only ports:p1", 1);
+    assert!(said.contains("add link p1") && !said.contains("mtu 1400"), "{said}");
+    assert!(says(&host, "plan state.json --only ports:p9", 2).contains("it has no \"p9\" in plugin \"ports\""));
+    assert!(says(&host, "plan state.json --only p1", 2).contains("a row is written TABLE:NAME, as in lxc:100"));
     // Nothing was committed, and nothing done.
     assert_eq!(host.progress().0, next);
     assert!(host.link("p1").is_none() && host.find("ports", "p1").is_none());
     // Rows that name the same namespace afterwards come true.
-    says(&host, "apply state.json", 0);
+    says(&host, "apply state.json --only ports:p1", 0);
     host.until_state("ports", "p1", "converged");
+    assert!(host.find("ports", "p2").is_none() && host.row("bridges", "br0")["mtu"] != 1400);
+    says(&host, "apply state.json", 0);
     assert!(host.pings("c1", "10.60.0.1"));
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::state::RowName;
+
 /// See and change the networks of this host through nonnetd, and read its log.
 #[derive(Debug, Parser)]
 #[command(name = "nonnet", version, max_term_width = 100, after_help = EXAMPLES)]
@@ -225,6 +227,7 @@ What a row in the file does not mention stays as it is. For a new container that
 Examples:
   nonnet apply state.json
   nonnet apply state.json --dry-run
+  nonnet apply state.json --only lxc:100
   nonnet query --plugin lxc | jq '.containers[0].bridge = \"br1\"' | nonnet apply - --wait 10";
 
 const CHECKPOINT_HELP: &str = "\
@@ -306,6 +309,10 @@ pub(crate) struct StateFile {
     #[arg(long = "plugin", short = 'p', value_name = "NAME")]
     pub(crate) plugins: Vec<String>,
 
+    /// Only this row of the file, as lxc:100; may be given many times.
+    #[arg(long = "only", value_name = "TABLE:NAME", conflicts_with = "prune")]
+    pub(crate) only: Vec<RowName>,
+
     /// Also delete rows that are not in the file, of the tables that are.
     #[arg(long)]
     pub(crate) prune: bool,
@@ -316,7 +323,7 @@ pub(crate) struct Apply {
     #[command(flatten)]
     pub(crate) state: StateFile,
 
-    /// Have the server try everything, show what would change, and change nothing.
+    /// Have the server try everything, show what would change in rows and kernel, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
@@ -419,6 +426,15 @@ pub(crate) struct Plan {
     #[arg(long = "plugin", short = 'p', value_name = "NAME", requires = "file")]
     pub(crate) plugins: Vec<String>,
 
+    /// Only this row of the file, as lxc:100; may be given many times.
+    #[arg(
+        long = "only",
+        value_name = "TABLE:NAME",
+        conflicts_with = "prune",
+        requires = "file"
+    )]
+    pub(crate) only: Vec<RowName>,
+
     /// Also delete rows that are not in the file, of the tables that are.
     #[arg(long, requires = "file")]
     pub(crate) prune: bool,
@@ -433,6 +449,15 @@ pub(crate) struct Diff {
     /// Only this plugin of the file; may be given many times.
     #[arg(long = "plugin", short = 'p', value_name = "NAME", requires = "file")]
     pub(crate) plugins: Vec<String>,
+
+    /// Only this row of the file, as lxc:100; may be given many times.
+    #[arg(
+        long = "only",
+        value_name = "TABLE:NAME",
+        conflicts_with = "prune",
+        requires = "file"
+    )]
+    pub(crate) only: Vec<RowName>,
 
     /// Also delete rows that are not in the file, of the tables that are.
     #[arg(long, requires = "file")]

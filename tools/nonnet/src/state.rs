@@ -4,6 +4,7 @@
 //! whose names start with `_`.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use nonnet_schema::{DatabaseSchema, TableSchema};
 use serde_json::{Map, Value};
@@ -47,6 +48,48 @@ pub(crate) fn read_state(
         }
     }
     Ok(state)
+}
+
+impl State {
+    /// Leaves only these rows, each `TABLE:NAME`; all where none is named.
+    ///
+    /// # Errors
+    /// The first that the file does not have.
+    pub(crate) fn restrict(mut self, only: &[RowName], source_name: &str) -> Result<Self> {
+        if only.is_empty() {
+            return Ok(self);
+        }
+        let names = |row: &WantedRow, name: &RowName| row.table == name.table && row.key == name.key;
+        if let Some(missing) = only.iter().find(|name| !self.rows.iter().any(|row| names(row, name))) {
+            return fault(
+                source_name,
+                format!("it has no \"{}\" in plugin \"{}\"", missing.key, missing.table),
+            );
+        }
+        self.rows.retain(|row| only.iter().any(|name| names(row, name)));
+        Ok(self)
+    }
+}
+
+/// A row as `TABLE:NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RowName {
+    table: String,
+    key: String,
+}
+
+impl FromStr for RowName {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text.split_once(':') {
+            Some((table, key)) if !table.is_empty() && !key.is_empty() => Ok(Self {
+                table: table.to_owned(),
+                key: key.to_owned(),
+            }),
+            _ => Err("a row is written TABLE:NAME, as in lxc:100".to_owned()),
+        }
+    }
 }
 
 /// Adds a later document: of a row that is in both, its columns win.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use crate::arguments::{Apply, Common, OnError};
 use crate::catalog;
 use crate::checkpoint::Checkpoint;
+use crate::command::plan::{KernelPlan, operations_of};
 use crate::content::Rows;
 use crate::difference::{Action, Change, ColumnChange, compare, to_json};
 use crate::document::source_name;
@@ -26,6 +27,8 @@ use crate::wanted::LXC;
 struct Outcome {
     changes: Vec<Change>,
     is_rehearsal: bool,
+    /// What the server would do in the kernel; of a rehearsal, where the server looks at one.
+    plan: Option<KernelPlan>,
     /// The number of the commit, where there was one and the server tells.
     sequence: Option<u64>,
     /// The hash of its record, where it can be read.
@@ -47,6 +50,7 @@ pub(crate) async fn run(common: &Common, options: &Apply, output: &mut Output) -
     let source = source_name(&options.state.file);
     let server = Server::open(common).await?;
     let state = read_state(&documents, &source, &server.schema, &options.state.plugins)?;
+    let state = state.restrict(&options.state.only, &source)?;
     if checkpoint.is_some() {
         check_free(&server, &options.checkpoint).await?;
     }
@@ -149,6 +153,7 @@ async fn commit(
         let mut outcome = Outcome {
             changes,
             is_rehearsal: options.dry_run,
+            plan: None,
             sequence: None,
             hash: None,
         };
@@ -171,7 +176,11 @@ async fn commit(
         };
         match refused {
             Refusal::Outdated => {}
-            Refusal::Rehearsed => return Ok(outcome),
+            Refusal::Rehearsed => {
+                let operations = operations_of(&outcome.changes, &rows, &server.schema);
+                outcome.plan = KernelPlan::ask(server, operations).await.ok();
+                return Ok(outcome);
+            }
             Refusal::Refused(error) => return Err(error.context(source.to_owned())),
         }
     }
@@ -197,6 +206,9 @@ fn print_outcome(outcome: &Outcome, joined: &BTreeSet<String>, output: &mut Outp
     let count = outcome.changes.len();
     if outcome.is_rehearsal {
         super::diff::print(&outcome.changes, output)?;
+        if let Some(plan) = &outcome.plan {
+            plan.print(output)?;
+        }
         return output.line(&match count {
             0 => "Nothing would change".to_owned(),
             1 => "The server would accept this change; nothing was changed".to_owned(),
@@ -221,6 +233,9 @@ fn report(outcome: &Outcome, states: Option<&[RowState]>) -> Value {
     let mut report = json!({
         "changes": changes, "committed": is_committed, "sequence": outcome.sequence, "hash": outcome.hash,
     });
+    if let Some(plan) = &outcome.plan {
+        report["kernel"] = plan.to_json();
+    }
     if let Some(states) = states {
         report["rows"] = states.iter().map(RowState::to_json).collect();
     }

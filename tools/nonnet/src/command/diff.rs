@@ -23,7 +23,8 @@ pub(crate) async fn run(common: &Common, options: &Diff, output: &mut Output) ->
     };
     let documents = super::documents(file)?;
     let server = Server::open(common).await?;
-    let state = read_state(&documents, &source_name(file), &server.schema, &options.plugins)?;
+    let state = read_state(&documents, &source_name(file), &server.schema, &options.plugins)?
+        .restrict(&options.only, &source_name(file))?;
     let tables: Vec<&str> = state.tables.iter().map(String::as_str).collect();
     let rows = Rows::read(&server.connection, &server.schema, &tables).await?;
     let changes = compare(&state, &rows, &server.schema, options.prune)?;

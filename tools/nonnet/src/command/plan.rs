@@ -31,7 +31,9 @@ pub(crate) async fn run(common: &Common, options: &Plan, output: &mut Output) ->
     let mut operations = Vec::new();
     if let Some(file) = &options.file {
         let documents = super::documents(file)?;
-        let state = read_state(&documents, &source_name(file), &server.schema, &options.plugins)?;
+        let source = source_name(file);
+        let state =
+            read_state(&documents, &source, &server.schema, &options.plugins)?.restrict(&options.only, &source)?;
         let tables: Vec<&str> = state.tables.iter().map(String::as_str).collect();
         let rows = Rows::read(&server.connection, &server.schema, &tables).await?;
         changes = compare(&state, &rows, &server.schema, options.prune)?;
