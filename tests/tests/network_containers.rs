@@ -106,6 +106,88 @@ fn containers_of_the_seed_ping_each_other_and_the_gateway() {
 }
 
 #[test]
+fn two_containers_reach_each_other_over_each_kind_of_link() {
+    let mut host = Host::start();
+    // The other machine: at the far end of this one's network card, and of a tunnel.
+    host.sh("ip netns add far; ip link add up0 type veth peer name far0 netns far
+        ip link set up0 up; ip addr add 10.7.0.1/24 dev up0
+        ip -n far addr add 10.7.0.254/24 dev far0; ip -n far addr add 10.5.0.254/24 dev far0; ip -n far link set far0 up
+        ip -n far link add vx type vxlan id 42 remote 10.7.0.1 local 10.7.0.254 dstport 4789
+        ip -n far addr add 10.42.0.254/24 dev vx; ip -n far link set vx up");
+    let network = |at: &str, row: Value| insert("networks", at, &row);
+    let bridge = |name: &str| insert("bridges", name, &json!({"name": name}));
+    let subnet = |subnet: &str, gateway: &str| json!(["map", [[subnet, gateway]]]);
+    let tunnel = json!(["map", [["local", "10.7.0.1"], ["remote", "10.7.0.254"]]]);
+    let mut rows = vec![
+        bridge("br0"),
+        bridge("brw"),
+        network(
+            "lan",
+            json!({"name": "lan", "bridge": ["named-uuid", "br0"], "subnets": subnet("10.4.0.0/24", "10.4.0.1")}),
+        ),
+        network(
+            "direct",
+            json!({"name": "direct", "parent": "up0", "subnets": subnet("10.5.0.0/24", "")}),
+        ),
+        network(
+            "wide",
+            json!({"name": "wide", "bridge": ["named-uuid", "brw"], "vni": 42, "subnets": subnet("10.42.0.0/24", "")}),
+        ),
+        insert(
+            "ports",
+            "vx42",
+            &json!({"name": "vx42", "kind": "vxlan", "network": ["named-uuid", "wide"], "options": tunnel}),
+        ),
+    ];
+    // Of each kind two, and whom else they reach.
+    let kinds = [
+        ("lan", "10.4.0", "10.4.0.1"),
+        ("direct", "10.5.0", "10.5.0.254"),
+        ("wide", "10.42.0", "10.42.0.254"),
+    ];
+    let containers: Vec<(String, &str, String, &str)> = kinds
+        .iter()
+        .enumerate()
+        .flat_map(|(at, (network, net, other))| {
+            [2, 3].map(|last| {
+                (
+                    format!("{}", 200 + 10 * at + last),
+                    *network,
+                    format!("{net}.{last}"),
+                    *other,
+                )
+            })
+        })
+        .collect();
+    for (id, network, address, _) in &containers {
+        host.netns.create_container(id).unwrap();
+        host.netns.start_container(id).unwrap();
+        let properties = json!(["map", [["network", network], ["ipv4", format!("{address}/24")]]]);
+        rows.push(
+            json!({"op": "insert", "table": "lxc", "row": {"id": id, "running": true, "properties": properties}}),
+        );
+    }
+    host.transact(&rows);
+    host.converged();
+    for pair in containers.chunks(2) {
+        let [(one, network, address, other), (two, _, of_two, _)] = pair else {
+            panic!()
+        };
+        for (id, target) in [
+            (one, of_two.as_str()),
+            (two, address.as_str()),
+            (one, *other),
+            (two, *other),
+        ] {
+            let answer = host.netns.in_container(id, &format!("ping -c 1 -W 5 {target}"));
+            assert!(answer.is_ok(), "{network}: {id} to {target}: {answer:?}");
+        }
+    }
+    assert_eq!(host.link("vi202").unwrap()["master"], "br0");
+    assert!(host.link("vi212").is_none(), "a macvlan is inside only");
+}
+
+#[test]
 fn the_named_namespace_of_the_id_serves_until_a_container_runs() {
     let mut host = Host::start();
     let mut operations = bridge_and_network("vmbr0", "lan", &[("192.168.2.0/24", "192.168.2.1")]);
