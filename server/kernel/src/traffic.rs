@@ -4,7 +4,7 @@
 //! filter. A filter hangs on the queue `clsact`, which may be somebody else's as well and so has no mark.
 
 use ecow::EcoString;
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_REPLACE, NlaBuffer, NlasIterator};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NlaBuffer, NlasIterator};
 use nonnet_hooks::mirror::{Change, Queue};
 use nonnet_hooks::object::{Hook, Shape};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -70,10 +70,8 @@ pub(crate) fn shape_set(index: u32, shape: Shape) -> Request {
     options.extend(attribute(TCA_TBF_BURST, &shape.burst().to_ne_bytes()));
     message.attributes.push(TcAttribute::Kind("tbf".to_owned()));
     message.attributes.push(raw(options));
-    (
-        RouteNetlinkMessage::NewQueueDiscipline(message),
-        NLM_F_CREATE | NLM_F_REPLACE,
-    )
+    // Ours is changed, the kernel's default gives way; somebody else's would only to NLM_F_REPLACE, and it may have come just now.
+    (RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE)
 }
 
 /// Takes the shape of what leaves a link away.
