@@ -127,9 +127,8 @@ pub(crate) fn attachment(columns: &Columns, row: &Row) -> Result<Attachment, Fau
     let property = |key: &str| row.get(columns.properties).get_str(key);
     match property("network_type") {
         Some("none") => return Ok(Attachment::None),
-        None if bridge.is_empty() && property("network").is_none() => return Ok(Attachment::None),
         // The bridge, where there is one, is how the mesh's server is reached.
-        Some(NETMAKER) if bridge.is_empty() && property("network").is_none() => return Ok(Attachment::None),
+        None | Some(NETMAKER) if bridge.is_empty() && property("network").is_none() => return Ok(Attachment::None),
         Some("bridge" | NETMAKER) | None => {}
         Some(other) => {
             let text = eco_format!(
