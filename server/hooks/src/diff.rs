@@ -7,6 +7,7 @@ mod adopted;
 mod container;
 mod dhcp;
 mod firewall;
+mod flood;
 mod names;
 mod ovs;
 mod part;

@@ -135,6 +135,8 @@ pub struct Snapshot {
     pub firewall: Option<Installed>,
     /// The root queue of every link that has one besides the kernel's default.
     pub queues: Vec<(u32, Queue)>,
+    /// Where VXLAN tunnels send what they know no better place for: link and other end.
+    pub floods: Vec<(u32, IpAddr)>,
     /// Copies of ours: of which link, where, and to which link.
     pub mirrors: Vec<(u32, Hook, u32)>,
 }
@@ -177,6 +179,8 @@ pub enum Change {
     Queue(u32, Option<Queue>),
     /// The copy of ours of what the link of this index sees at a hook goes to another link, or nowhere.
     Mirror(u32, Hook, Option<u32>),
+    /// The VXLAN tunnel of this index sends what it knows no better place for to this end, too, or no more.
+    Flood(u32, IpAddr, bool),
     /// The keys and peers of the `WireGuard` link of a port were read, or are no more.
     Wireguard(LinkName, Option<Box<WireguardState>>),
     /// A setting below `/proc/sys/net` was read.
@@ -255,6 +259,7 @@ pub struct Namespace {
     vlans: BTreeMap<u32, Vlans>,
     firewall: Option<Installed>,
     queues: BTreeMap<u32, Queue>,
+    floods: BTreeMap<u32, BTreeSet<IpAddr>>,
     mirrors: BTreeMap<(u32, Hook), u32>,
 }
 
@@ -314,6 +319,11 @@ impl Namespace {
     /// All routes.
     pub fn all_routes(&self) -> impl Iterator<Item = &InstalledRoute> {
         self.routes.values().flatten()
+    }
+
+    /// Where the VXLAN tunnel of this index sends what it knows no better place for.
+    pub fn floods(&self, index: u32) -> impl Iterator<Item = IpAddr> {
+        self.floods.get(&index).into_iter().flatten().copied()
     }
 
     /// The root queue of the link of this index, where it is not the kernel's default.
@@ -383,6 +393,7 @@ impl Namespace {
         self.routes.remove(&Some(index));
         self.offloads.remove(&index);
         self.queues.remove(&index);
+        self.floods.remove(&index);
         self.mirrors.retain(|(of, _), to| *of != index && *to != index);
         self.vlans.remove(&index);
         let Some(link) = self.links.remove(&index) else { return };
@@ -465,6 +476,7 @@ impl Namespace {
         if let Some(firewall) = snapshot.firewall {
             self.replace_firewall(firewall, touched);
         }
+        self.replace_floods(id, snapshot.floods, touched);
         let (queues, mirrors) = (&mut self.queues, &mut self.mirrors);
         let mut indexes: BTreeSet<u32> = queues
             .keys()
@@ -481,6 +493,20 @@ impl Namespace {
                 .iter()
                 .all(|hook| before.1.get(&(index, *hook)) == self.mirrors.get(&(index, *hook)));
             if !same || before.0.get(&index) != self.queues.get(&index) {
+                self.touch(id, Some(index), touched);
+            }
+        }
+    }
+
+    fn replace_floods(&mut self, id: NamespaceId, floods: Vec<(u32, IpAddr)>, touched: &mut Touched) {
+        let mut by_link: BTreeMap<u32, BTreeSet<IpAddr>> = BTreeMap::new();
+        for (index, end) in floods {
+            by_link.entry(index).or_default().insert(end);
+        }
+        let before = std::mem::replace(&mut self.floods, by_link);
+        let indexes: BTreeSet<u32> = before.keys().chain(self.floods.keys()).copied().collect();
+        for index in indexes {
+            if before.get(&index) != self.floods.get(&index) {
                 self.touch(id, Some(index), touched);
             }
         }
@@ -662,6 +688,13 @@ impl Namespace {
             }
             Change::Offload(index, on) => {
                 if self.offloads.insert(index, on) != Some(on) {
+                    self.touch(id, Some(index), touched);
+                }
+            }
+            Change::Flood(index, end, on) => {
+                let ends = self.floods.entry(index).or_default();
+                let changed = if on { ends.insert(end) } else { ends.remove(&end) };
+                if changed {
                     self.touch(id, Some(index), touched);
                 }
             }

@@ -8,7 +8,8 @@ mod container;
 mod names;
 mod ovs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ecow::EcoString;
 use ipnet::IpNet;
@@ -21,7 +22,7 @@ use crate::mirror::{
 use crate::name::{LinkName, Mac};
 use crate::object::firewall::{Borrow, ElementChange, Installed};
 use crate::object::wireguard::{WireguardOperation, WireguardState};
-use crate::object::{BridgeSettings, Hook, Owner, Shape, TrafficChange, TrafficSet, Vlans};
+use crate::object::{BridgeSettings, Flood, Hook, Owner, Shape, Spec, TrafficChange, TrafficSet, Vlans};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, PlacedRoute, Plan, Refusal};
 
 const ENOENT: i32 = 2;
@@ -56,6 +57,7 @@ struct Space {
     /// Of ports of bridges.
     vlans: BTreeMap<u32, Vlans>,
     firewall: Installed,
+    floods: BTreeSet<(u32, IpAddr)>,
     queues: BTreeMap<u32, Shape>,
     mirrors: BTreeMap<(u32, Hook), u32>,
 }
@@ -146,6 +148,7 @@ impl Model {
             addresses: space.addresses.clone(),
             routes: space.routes.clone(),
             vlans: space.vlans.clone().into_iter().collect(),
+            floods: space.floods.iter().copied().collect(),
             firewall: (id == NamespaceId::Host).then(|| space.firewall.clone()),
             queues: space
                 .queues
@@ -218,6 +221,7 @@ impl Model {
             Operation::Elements(change) => self.elements(change),
             Operation::Borrow(borrow) => self.borrow(borrow),
             Operation::Wireguard(operation) => self.wireguard(operation),
+            Operation::Flood(flood) => self.flood(flood),
         }
     }
 
@@ -395,6 +399,7 @@ impl Model {
                     ..base
                 };
                 let (index, seen) = self.insert(link.namespace, single)?;
+                self.flood_remote(link.namespace, index, None, Some(spec));
                 if let Some(parent) = parent {
                     self.children.entry(parent).or_default().push((link.namespace, index));
                 }
@@ -421,6 +426,35 @@ impl Model {
         self.delete_link(link.namespace, index, &mut seen);
         seen.push(arrived);
         Ok(seen)
+    }
+
+    fn flood(&mut self, flood: &Flood) -> Result<Vec<Observation>, Refusal> {
+        let index = self.find(&flood.link)?;
+        let entry = (index, flood.end);
+        let space = self.space(flood.link.namespace)?;
+        if flood.on {
+            space.floods.insert(entry);
+        } else if !space.floods.remove(&entry) {
+            return Err(refusal(ENOENT, "No such file or directory"));
+        }
+        let change = Change::Flood(index, flood.end, flood.on);
+        Ok(vec![observed(flood.link.namespace, change)])
+    }
+
+    /// The kernel's own entry, that for the remote of a VXLAN tunnel, goes with its settings.
+    fn flood_remote(&mut self, id: NamespaceId, index: u32, before: Option<&Spec>, now: Option<&Spec>) {
+        let remote = |spec: Option<&Spec>| match spec {
+            Some(Spec::Vxlan(vxlan)) => vxlan.remote,
+            _ => None,
+        };
+        let (before, now) = (remote(before), remote(now));
+        let Ok(space) = self.space(id) else { return };
+        if let Some(gone) = before.filter(|_| before != now) {
+            space.floods.remove(&(index, gone));
+        }
+        space
+            .floods
+            .extend(now.filter(|_| before != now).map(|now| (index, now)));
     }
 
     /// All keys and peers, as they are told at first.
@@ -491,6 +525,10 @@ impl Model {
         {
             space.vlans.remove(&index);
         }
+        if let Some(spec) = &set.spec {
+            let before = self.space(id)?.links.get(&index).and_then(|link| link.spec.clone());
+            self.flood_remote(id, index, before.as_ref(), Some(spec));
+        }
         let set = set.clone();
         let seen = self.change(id, index, |l| {
             l.name = set.name.as_ref().map_or_else(|| l.name.clone(), |n| n.as_str().into());
@@ -530,6 +568,7 @@ impl Model {
         space.vlans.remove(&index);
         space.queues.remove(&index);
         space.mirrors.retain(|(of, _), to| *of != index && *to != index);
+        space.floods.retain(|(of, _)| *of != index);
         space.addresses.retain(|a| a.index != index);
         space.routes.retain(|r| r.index != Some(index));
         let of_link = |path: &EcoString| path.split('/').nth(2) == Some(link.name.as_str());

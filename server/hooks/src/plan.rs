@@ -15,7 +15,7 @@ use crate::object::container::{ContainerOperation, MeshOperation};
 use crate::object::firewall::{Borrow, ElementChange};
 use crate::object::wireguard::WireguardOperation;
 use crate::object::{
-    BridgeSettings, Listen, ObjectKey, OvsOperation, Owner, ResolvConfSet, Route, Spec, TrafficSet, Vlans,
+    BridgeSettings, Flood, Listen, ObjectKey, OvsOperation, Owner, ResolvConfSet, Route, Spec, TrafficSet, Vlans,
 };
 
 /// When a step runs: all steps of a phase are over before the next phase begins.
@@ -266,6 +266,8 @@ pub enum Operation {
     Traffic(TrafficSet),
     /// Set the keys and peers of a `WireGuard` link.
     Wireguard(WireguardOperation),
+    /// Change where a VXLAN tunnel sends what it knows no better place for.
+    Flood(Flood),
 }
 
 /// An operation in a plan.
@@ -440,6 +442,7 @@ impl Operation {
                 ..set
             }),
             Self::Wireguard(operation) => Self::Wireguard(operation.inverse()?),
+            Self::Flood(flood) => Self::Flood(flood.inverse()),
         })
     }
 
@@ -457,6 +460,7 @@ impl Operation {
             Self::RouteAdd(route) | Self::RouteReplace { new: route, .. } | Self::RouteDel(route) => route.namespace,
             Self::DhcpStart(start) => start.link.namespace,
             Self::LinkMove { to, .. } => to.namespace,
+            Self::Flood(flood) => flood.link.namespace,
             Self::Wireguard(WireguardOperation::Set(set)) => set.link.namespace,
             Self::Sysctl { namespace, .. } => *namespace,
             Self::Traffic(set) => set.link.namespace,
@@ -532,6 +536,7 @@ impl fmt::Display for Operation {
             Self::ResolvConf(set) => write!(f, "{set}"),
             Self::Traffic(set) => write!(f, "{set}"),
             Self::Wireguard(operation) => write!(f, "{operation}"),
+            Self::Flood(flood) => write!(f, "{flood}"),
         }
     }
 }

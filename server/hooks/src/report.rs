@@ -187,7 +187,10 @@ impl Facts {
         };
         if let PortKind::Single(_) = port.kind {
             let link = inside?.link(&port.ifname)?;
-            return Some(Self::of_link(link, link, inside?)).filter(|_| want.mark().is_ours(link.group));
+            let mut facts = Self::of_link(link, link, inside?);
+            let ends = inside?.floods(link.index).filter(|end| port.ends.contains(end));
+            facts.peers = ends.map(|end| (eco_format!("{end}"), Notes::new())).collect();
+            return Some(facts).filter(|_| want.mark().is_ours(link.group));
         }
         if let PortKind::Adopted(_) = port.kind {
             let link = host.link(&port.name).filter(|link| want.mark().taken(link).is_some())?;

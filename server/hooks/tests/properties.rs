@@ -197,7 +197,7 @@ prop_compose! {
         ifname in 0_u8..2,
         bridge in proptest::option::of(0_usize..3),
         mac in proptest::option::of(1_u8..4),
-        addresses in proptest::collection::btree_set(2_u8..5, 0..3),
+        (addresses, ends) in (proptest::collection::btree_set(2_u8..5, 0..3), proptest::collection::btree_set(1_u8..4, 0..3)),
         (up, isolated, hairpin) in any::<(bool, bool, bool)>(),
     ) -> Option<Wanted> {
         let parent = ["uplink", "br0", "vi0", "gone"][parent];
@@ -210,6 +210,7 @@ prop_compose! {
             kind: PortKind::Single(Box::new(Single { spec, parent: has_parent.then(|| name(parent)) })),
             bridge: bridge.filter(|_| space.is_none()).map(|b| name(&format!("br{b}"))),
             mac: mac.map(|m| Mac([2, 0, 0, 0, 3, m])),
+            ends: ends.into_iter().map(|end| IpAddr::from([192, 0, 2, end])).collect(),
             addresses: addresses.into_iter().map(|a| format!("10.8.{at}.{a}/24").parse().unwrap()).collect(),
             up,
             isolated,
@@ -773,6 +774,10 @@ fn check_single(port: &Port, want: &Want, mirror: &Mirror) {
     assert_eq!(link.hairpin.unwrap_or(false), port.hairpin && port.bridge.is_some());
     let have: BTreeSet<_> = inside.addresses(link.index).map(|a| a.address).collect();
     assert_eq!(have, port.addresses.iter().copied().collect());
+    if let Spec::Vxlan(vxlan) = &single.spec {
+        let ends: BTreeSet<IpAddr> = inside.floods(link.index).collect();
+        assert_eq!(ends, port.ends.iter().copied().chain(vxlan.remote).collect());
+    }
 }
 
 proptest! {

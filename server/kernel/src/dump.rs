@@ -15,7 +15,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::limits::{NAMESPACES_PER_READER_MIN, READERS_MAX};
 use crate::wire::Wire;
-use crate::{bridge, message, traffic};
+use crate::{bridge, flood, message, traffic};
 
 /// The root queues of links that queue nothing: there is none of anybody's.
 const QUEUES_NONE: [&str; 2] = ["noqueue", "noop"];
@@ -65,6 +65,24 @@ pub(crate) fn snapshot(wire: &mut Wire, id: NamespaceId, ipv6: bool) -> io::Resu
     };
     if snapshot.links.iter().any(filters) {
         snapshot.vlans = vlans(wire)?;
+    }
+    let tunnels: Vec<u32> = snapshot
+        .links
+        .iter()
+        .filter(|link| flood::concerns(link))
+        .map(|link| link.index)
+        .collect();
+    for index in tunnels {
+        let entries = wire.dump(flood::entries(index))?.unwrap_or_default();
+        snapshot.floods.extend(
+            entries
+                .into_iter()
+                .filter_map(message::change)
+                .filter_map(|change| match change {
+                    Change::Flood(of, end, true) if of == index => Some((of, end)),
+                    _ => None,
+                }),
+        );
     }
     if queues {
         read_traffic(wire, &mut snapshot)?;

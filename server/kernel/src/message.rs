@@ -23,7 +23,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::wire::Request;
-use crate::{bridge, spec};
+use crate::{bridge, flood, spec};
 
 /// `RT_TABLE_LOCAL`: the kernel's own.
 const TABLE_LOCAL: u32 = 255;
@@ -306,6 +306,8 @@ pub(crate) fn change(message: RouteNetlinkMessage) -> Option<Change> {
         RouteNetlinkMessage::DelAddress(address) => {
             address_of(&address).map(|address| Change::AddressGone(address.index, address.address))
         }
+        RouteNetlinkMessage::NewNeighbour(entry) => flood::change(&entry, true),
+        RouteNetlinkMessage::DelNeighbour(entry) => flood::change(&entry, false),
         RouteNetlinkMessage::NewRoute(route) => route_of(&route).map(Change::RouteSet),
         RouteNetlinkMessage::DelRoute(route) => route_of(&route).map(Change::RouteGone),
         _ => None,

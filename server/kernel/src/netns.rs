@@ -15,10 +15,30 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
+use crate::filter::{attach, instruction};
 use crate::wire::{Wire, enlarge};
 
-/// The multicast groups of linux/rtnetlink.h that the mirror needs: links, traffic control, addresses and routes of both families.
-const GROUPS: [u32; 6] = [1, 4, 5, 7, 9, 11];
+/// The multicast groups of linux/rtnetlink.h that the mirror needs: links, forwarding databases, traffic control, addresses and routes of both
+/// families.
+const GROUPS: [u32; 7] = [1, 3, 4, 5, 7, 9, 11];
+
+/// `RTM_NEWNEIGH` and `RTM_DELNEIGH` of linux/rtnetlink.h as the filter sees them, which reads in network byte order.
+const NEW_ENTRY: u32 = u16::from_be_bytes(28_u16.to_ne_bytes()) as u32;
+const DEL_ENTRY: u32 = u16::from_be_bytes(29_u16.to_ne_bytes()) as u32;
+
+/// Of what comes with forwarding databases, neighbours of IP and what bridges learn concern nobody here: only what links have by themselves.
+/// Offsets are from the start of `struct nlmsghdr`, behind which is `struct ndmsg`.
+const FILTER: [libc::sock_filter; 9] = [
+    instruction(0x28, 0, 0, 4),                      // the kind of message
+    instruction(0x15, 1, 0, NEW_ENTRY),              // is an entry
+    instruction(0x15, 0, 4, DEL_ENTRY),              // or the end of one
+    instruction(0x30, 0, 0, 16),                     // its family
+    instruction(0x15, 0, 3, libc::AF_BRIDGE as u32), // is of frames
+    instruction(0x30, 0, 0, 26),                     // its flags
+    instruction(0x45, 0, 1, 0x02),                   // have NTF_SELF
+    instruction(0x06, 0, 0, u32::MAX),               // all of it
+    instruction(0x06, 0, 0, 0),                      // nothing of it
+];
 
 /// An open network namespace.
 #[derive(Debug)]
@@ -125,6 +145,7 @@ pub(crate) fn listen(bytes: usize) -> io::Result<Socket> {
     socket.bind(&SocketAddr::new(0, 0))?;
     socket.set_non_blocking(true)?;
     enlarge(&socket, bytes);
+    attach(socket.as_fd(), &FILTER)?;
     for group in GROUPS {
         socket.add_membership(group)?;
     }

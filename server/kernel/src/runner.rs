@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation};
@@ -23,6 +24,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use crate::bridge;
 use crate::dhcp::Clients;
 use crate::firewall::Ruleset;
+use crate::flood;
 use crate::limits::GROUP_DELETE_MIN;
 use crate::listen::Listening;
 use crate::message::{self, Site};
@@ -218,6 +220,7 @@ impl<'a> Runner<'a> {
                 let namespace = space.netns.raw();
                 message::link_move(self.index(link)?, namespace, to.name.as_str())
             }
+            Operation::Flood(set) if set.on => flood::set(self.index(&set.link)?, &flood::ANY, set.end, true),
             Operation::AddressAdd { link, address, detect } => {
                 message::address_add(self.index(link)?, *address, *detect)
             }
@@ -240,7 +243,8 @@ impl<'a> Runner<'a> {
             | Operation::Listen(_)
             | Operation::ResolvConf(_)
             | Operation::Traffic(_)
-            | Operation::Wireguard(_) => return Ok(None),
+            | Operation::Wireguard(_)
+            | Operation::Flood(_) => return Ok(None),
         }))
     }
 
@@ -369,6 +373,30 @@ impl<'a> Runner<'a> {
         fresh.keep().map_err(|error| of_io(&error))
     }
 
+    /// Takes an end of a tunnel away, with what was learnt to be there.
+    fn cut_off(&mut self, link: &LinkRef, end: IpAddr) -> Result<(), Refusal> {
+        let index = self.index(link)?;
+        let space = self
+            .spaces
+            .get_mut(link.namespace)
+            .ok_or_else(|| refusal(libc::ENOENT))?;
+        let wire = &mut space.sockets.wire;
+        let entries = wire.dump(flood::entries(index)).map_err(|error| of_io(&error))??;
+        let there = entries.iter().filter_map(|entry| flood::at(entry, index, end));
+        let requests = there.map(|mac| flood::set(index, &mac, end, false)).collect();
+        for answer in self.call(link.namespace, requests) {
+            // What has gone by itself meanwhile is gone.
+            answer.map(drop).or_else(|refused| {
+                if refused.errno == libc::ENOENT {
+                    Ok(())
+                } else {
+                    Err(refused)
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     fn offload(&mut self, link: &LinkRef, on: bool) -> Result<(), Refusal> {
         let index = self.index(link)?;
         let (Some(space), Some(home)) = (self.spaces.get(link.namespace), self.spaces.home()) else {
@@ -466,6 +494,7 @@ impl<'a> Runner<'a> {
                 self.told.extend(self.dhcp.remove(port));
                 Ok(())
             }
+            Operation::Flood(set) => self.cut_off(&set.link, set.end),
             Operation::Listen(listen) => self.listen(listen),
             Operation::Traffic(set) => self.traffic(set),
             Operation::ResolvConf(set) => {

@@ -96,6 +96,7 @@ impl<'a> Planner<'a> {
             }
         };
         self.set_single(of, owner, (port, single), &end, bridge);
+        self.flood(of, port, &single.spec, &end);
         self.on_end(of, port, &end, inside, id);
         Ok(())
     }

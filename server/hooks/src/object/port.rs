@@ -1,6 +1,7 @@
 //! A port: one attachment of something to a network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ecow::EcoString;
 use ipnet::IpNet;
@@ -30,6 +31,8 @@ pub struct Port {
     pub datapath: Option<Datapath>,
     /// Addresses of the end inside, each with its prefix length.
     pub addresses: Vec<IpNet>,
+    /// The other ends of a VXLAN tunnel that get each frame for which no better place is known, besides its remote.
+    pub ends: BTreeSet<IpAddr>,
     /// Routes inside, through this link.
     pub routes: Vec<Route>,
     /// Default routes that it offers, one per address family. Of the ports of a namespace, the one with the lowest rank, and among equals the
@@ -107,6 +110,7 @@ impl Port {
             bridge: None,
             datapath: None,
             addresses: Vec::new(),
+            ends: BTreeSet::new(),
             routes: Vec::new(),
             defaults: Vec::new(),
             rank: RANK,

@@ -1,10 +1,10 @@
 //! The other ends of tunnels, owned by a port, or by a network for all its ports of that kind.
 //!
 //! A peer of kind `wireguard` has `key` (its public key), `allowed` (the prefixes that are behind it), and may have `endpoint` (`ADDRESS:PORT`),
-//! `keepalive` (seconds) and `secret` (`file:PATH` of a key that both ends share).
+//! `keepalive` (seconds) and `secret` (`file:PATH` of a key that both ends share). A peer of kind `vxlan` has `endpoint` (an address) alone.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use ecow::EcoString;
 use ipnet::IpNet;
@@ -31,6 +31,7 @@ const FILE: &str = "file:";
 pub(crate) fn check(columns: &Columns, row: &Row) -> Result<(), Fault> {
     match text(row, columns.kind) {
         "wireguard" => wireguard(columns, row).map(drop),
+        "vxlan" => vxlan(columns, row).map(drop),
         _ => Ok(()),
     }
 }
@@ -61,6 +62,48 @@ pub(crate) fn of_wireguard<'a>(
         }
     }
     Ok(peers)
+}
+
+/// The other ends of a VXLAN tunnel, each once.
+///
+/// # Errors
+/// The first column that is wrong.
+pub(crate) fn of_vxlan<'a>(
+    columns: &Columns,
+    rows: impl Iterator<Item = &'a Row>,
+    is_ipv6: bool,
+) -> Result<BTreeSet<IpAddr>, Fault> {
+    let mut ends = BTreeSet::new();
+    for row in rows {
+        let end = vxlan(columns, row)?;
+        let wrong = |why: &str| Err(fault(columns, row, "endpoint", why));
+        match (end.is_ipv6(), is_ipv6) {
+            (true, false) => return wrong("the tunnel is one of IPv4: for IPv6 its port needs an options:local of that family"),
+            (false, true) => return wrong("the tunnel is one of IPv6, as its options say"),
+            _ if ends.len() >= PEERS_MAX => return wrong(&format!("a tunnel has {PEERS_MAX} peers at most")),
+            _ if !ends.insert(end) => return wrong("the tunnel has this peer twice"),
+            _ => {}
+        }
+    }
+    Ok(ends)
+}
+
+fn vxlan(columns: &Columns, row: &Row) -> Result<IpAddr, Fault> {
+    let unused = [
+        ("key", columns.key),
+        ("allowed", columns.allowed),
+        ("secret", columns.secret),
+        ("keepalive", columns.keepalive),
+    ];
+    if let Some((column, _)) = unused.into_iter().find(|(_, column)| !row.get(*column).is_empty()) {
+        return Err(fault(columns, row, column, "a vxlan peer has nothing but its endpoint"));
+    }
+    let endpoint = text(row, columns.endpoint);
+    if endpoint.is_empty() {
+        return Err(fault(columns, row, "endpoint", "a vxlan peer needs its address"));
+    }
+    let why = |error| format!("{error}; the UDP port is that of the port's options:port");
+    address::host(endpoint).map_err(|error| fault(columns, row, "endpoint", why(error)))
 }
 
 /// A fault of a peer's row.

@@ -74,6 +74,8 @@ pub(crate) struct Port {
     pub sysctls: BTreeMap<EcoString, EcoString>,
     /// Keys and peers, where it is a `WireGuard`.
     pub wireguard: Option<Settings>,
+    /// The other ends of a VXLAN tunnel.
+    pub ends: BTreeSet<IpAddr>,
     /// What is behind its peers and is to be reached by routes through it.
     pub behind: BTreeSet<IpNet>,
 }
@@ -213,7 +215,11 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
     let is_on_host = switched::is_on_host(tables, row);
     let kind = if is_on_host { Ok(object::PortKind::Veth) } else { source.kind() };
     let kind = kind.map_err(|(column, why)| blame.fault(column, why))?;
-    let wireguard = wireguard(tables, rows, &source, &blame)?;
+    let (wireguard, ends) = match own_peers(tables, rows, &source, &kind)? {
+        Peers::None => (None, BTreeSet::new()),
+        Peers::Wireguard(settings) => (Some(settings), BTreeSet::new()),
+        Peers::Vxlan(ends) => (None, ends),
+    };
     let is_pair = kind == object::PortKind::Veth && !is_on_host;
     let netns = netns(tables, rows, row).map_err(|why| blame.fault("netns", why))?;
     let ifname = ifname(text(row, columns.ifname), (&name, &netns), is_pair)
@@ -285,6 +291,7 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         sysctls,
         behind: behind(&source, wireguard.as_ref()).map_err(|(column, why)| blame.fault(column, why))?,
         wireguard,
+        ends,
     };
     check_port(&port, &blame)?;
     check_vlans(tables, rows, row, bridge).map_err(|(column, why)| blame.fault(column, why))?;
@@ -299,27 +306,44 @@ fn own_routes(tables: &Tables, rows: &dyn Rows, (row, network): (&Row, Option<&R
     routes.map(|row| routes::route(&tables.routes, row)).collect()
 }
 
-/// Keys and peers of a port, where it is a `WireGuard`: its own peers, and those of its network that are of that kind.
-fn wireguard(tables: &Tables, rows: &dyn Rows, source: &Source<'_>, blame: &Blame<'_>) -> Result<Option<Settings>, Fault> {
+/// What the peers of a port are to it.
+enum Peers {
+    /// It has none.
+    None,
+    /// It is a `WireGuard` with these settings.
+    Wireguard(Settings),
+    /// It is a VXLAN tunnel with these other ends.
+    Vxlan(BTreeSet<IpAddr>),
+}
+
+/// The peers of a port: its own, and those of its network that are of its kind.
+fn own_peers(tables: &Tables, rows: &dyn Rows, source: &Source<'_>, kind: &object::PortKind) -> Result<Peers, Fault> {
     let columns = &tables.peers;
+    let blame = Blame::new(tables, rows, source.row);
     let row = |uuid| rows.row(columns.this, uuid);
     let own: Vec<&Row> = references(source.row, tables.ports.peers).filter_map(row).collect();
     let word = source.word();
-    if word != "wireguard" {
-        if !own.is_empty() {
-            return Err(blame.fault("peers", format!("a {word} has no peers")));
-        }
-        return Ok(None);
+    if !matches!(word, "wireguard" | "vxlan") {
+        let none = own.is_empty().then_some(Peers::None);
+        return none.ok_or_else(|| blame.fault("peers", format!("a {word} has no peers")));
     }
-    if let Some(other) = own.iter().find(|row| !matches!(text(row, columns.kind), "" | "wireguard")) {
-        let kind = text(other, columns.kind);
-        return Err(peers::fault(columns, other, "kind", format!("a {kind} is no peer of wireguard port \"{}\"", text(source.row, tables.ports.name))));
+    let is_other = |row: &&&Row| ![word, ""].contains(&text(row, columns.kind));
+    if let Some(other) = own.iter().find(is_other) {
+        let (kind, port) = (text(other, columns.kind), text(source.row, tables.ports.name));
+        let why = format!("a {kind} is no peer of {word} port \"{port}\"");
+        return Err(peers::fault(columns, other, "kind", why));
     }
     let shared = source.network.into_iter().flat_map(|row| references(row, tables.networks.peers));
-    let shared = shared.filter_map(row).filter(|row| text(row, columns.kind) == "wireguard");
-    let peers = peers::of_wireguard(columns, own.into_iter().chain(shared))?;
-    let settings = source.wireguard(peers).map_err(|(column, why)| blame.fault(column, why))?;
-    Ok(Some(settings))
+    let shared = shared.filter_map(row).filter(|row| text(row, columns.kind) == word);
+    let all = own.into_iter().chain(shared);
+    if let object::PortKind::Single(single) = kind
+        && let object::Spec::Vxlan(vxlan) = &single.spec
+    {
+        let is_ipv6 = vxlan.local.or(vxlan.remote).is_some_and(|address| address.is_ipv6());
+        return peers::of_vxlan(columns, all, is_ipv6).map(Peers::Vxlan);
+    }
+    let settings = source.wireguard(peers::of_wireguard(columns, all)?);
+    settings.map(Peers::Wireguard).map_err(|(column, why)| blame.fault(column, why))
 }
 
 /// The prefixes behind the peers of a port that routes through its link are made for.
@@ -664,6 +688,7 @@ fn object(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> obje
         ifname: port.ifname,
         netns: port.netns,
         addresses,
+        ends: port.ends,
         routes,
         defaults,
         rank: port.options.rank.unwrap_or(u32::MAX),

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nonnet_hooks::name::Mac;
 
+use crate::filter::{attach, instruction};
+
 /// The hardware address of everybody on a link.
 pub(super) const BROADCAST: Mac = Mac([0xff; 6]);
 
@@ -26,19 +28,15 @@ pub(super) struct Socket {
 
 /// UDP to port 68, unfragmented. Offsets are from the start of the IPv4 header.
 const FILTER: [libc::sock_filter; 8] = [
-    filter(0x30, 0, 0, 9),      // the protocol
-    filter(0x15, 0, 5, 17),     // is UDP
-    filter(0x28, 0, 0, 6),      // the place in the whole packet
-    filter(0x45, 3, 0, 0x1fff), // is its start
-    filter(0xb1, 0, 0, 0),      // behind the header
-    filter(0x48, 0, 0, 2),      // the port
-    filter(0x15, 1, 0, 68),     // is the client's
-    filter(0x06, 0, 0, 0),      // nothing of it
+    instruction(0x30, 0, 0, 9),      // the protocol
+    instruction(0x15, 0, 5, 17),     // is UDP
+    instruction(0x28, 0, 0, 6),      // the place in the whole packet
+    instruction(0x45, 3, 0, 0x1fff), // is its start
+    instruction(0xb1, 0, 0, 0),      // behind the header
+    instruction(0x48, 0, 0, 2),      // the port
+    instruction(0x15, 1, 0, 68),     // is the client's
+    instruction(0x06, 0, 0, 0),      // nothing of it
 ];
-
-const fn filter(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code, jt, jf, k }
-}
 
 impl Socket {
     /// Opens a socket on the link of this index in the namespace of the calling thread.
@@ -57,22 +55,8 @@ impl Socket {
             index,
         };
         let mut all = FILTER.to_vec();
-        all.push(filter(0x06, 0, 0, PACKET_BYTES_MAX as u32));
-        let program = libc::sock_fprog {
-            len: all.len() as u16,
-            filter: all.as_mut_ptr(),
-        };
-        // SAFETY: the program points to `all`, which lives until the call returns; the kernel copies it.
-        let attached = unsafe {
-            libc::setsockopt(
-                fd,
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                (&raw const program).cast(),
-                size_of::<libc::sock_fprog>() as libc::socklen_t,
-            )
-        };
-        check(attached)?;
+        all.push(instruction(0x06, 0, 0, PACKET_BYTES_MAX as u32));
+        attach(socket.fd.as_fd(), &all)?;
         let address = link_address(index, BROADCAST);
         // SAFETY: the address is one of AF_PACKET, and its length is that of its type.
         check(unsafe { libc::bind(fd, (&raw const address).cast(), address_bytes()) })?;
