@@ -435,7 +435,7 @@ fn wrong_input_is_refused_by_row_and_column() {
         ),
         (json!({"secret": "hush"}), json!({}), "column secret"),
         (json!({"secret": "file:relative"}), json!({}), "column secret"),
-        (json!({"kind": "vxlan"}), json!({}), "column kind"),
+        (json!({"kind": "geneve"}), json!({}), "column kind"),
         (
             json!({"allowed": "0.0.0.0/0"}),
             json!({}),

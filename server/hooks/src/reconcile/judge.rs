@@ -354,6 +354,8 @@ impl Reconciler {
         item.forget_attempt();
         self.delay(now_ms, key, item);
         self.settle(item);
+        // Who took it to be on its way waits for it now.
+        self.dirty.extend(self.want.dependents(key).cloned());
         if item.state != State::Failed || item.error.as_ref() != Some(&text) {
             self.event(now_ms, EventKind::Failed, key, item, text.clone());
         }
