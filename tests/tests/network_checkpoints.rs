@@ -343,6 +343,13 @@ fn the_command_line_applies_confirms_and_rolls_back() {
     assert!(says(&host, "checkpoint show", 0).contains("within 600 s"));
     write(&host, &file(1300));
     assert!(says(&host, "apply state.json --confirm 600", 1).contains("checkpoint apply is open"));
+    let now = wanted(&mut host);
+    let said = says(&host, "rollback --dry-run", 0);
+    assert!(
+        said.contains("nonnet apply state.json") && said.contains("+ ports p1") && said.contains("would be taken back"),
+        "{said}"
+    );
+    assert_eq!(wanted(&mut host), now);
     let said = says(&host, "rollback", 0);
     assert!(
         said.contains("Rolled back to commit") && said.contains("apply"),
@@ -373,7 +380,10 @@ fn the_command_line_applies_confirms_and_rolls_back() {
     assert!(said.contains("Made checkpoint here at commit"), "{said}");
     let base = host.row("checkpoints", "here")["base"].as_i64().unwrap();
     let marked = wanted(&mut host);
+    assert!(says(&host, &format!("rollback --to {} --dry-run", base + 1), 0).contains("Nothing has come after commit"));
     host.transact(&[delete("ports", "p0"), delete("ports", "p1")]);
+    let said = says(&host, &format!("rollback --to {base} --dry-run"), 0);
+    assert!(said.contains("- ports p0") && said.contains("- ports p1"), "{said}");
     says(&host, &format!("rollback --to {base}"), 0);
     assert_eq!(wanted(&mut host), marked);
     host.transact(&[delete("ports", "p0")]);

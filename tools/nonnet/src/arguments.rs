@@ -238,6 +238,7 @@ Of several checkpoints, rolling back the older takes back the younger as well. A
 Examples:
   nonnet apply state.json --confirm 60 && ping -c 1 gateway && nonnet confirm
   nonnet checkpoint create before-lunch
+  nonnet rollback before-lunch --dry-run  which commits that would take back
   nonnet rollback before-lunch
   nonnet rollback --to 17               to what commit 17 had made; see `nonnet log`";
 
@@ -383,6 +384,10 @@ pub(crate) struct Rollback {
     /// Goes back to what this commit had made instead.
     #[arg(long, value_name = "COMMIT", conflicts_with = "name")]
     pub(crate) to: Option<u64>,
+
+    /// Show the commits that would be taken back, and take none back.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// What is done with checkpoints.

@@ -42,9 +42,30 @@ pub(crate) async fn confirm(common: &Common, options: &Confirm, output: &mut Out
     Ok(0)
 }
 
+/// Shows what a rollback would take back.
+async fn rehearse(common: &Common, server: &Server, options: &Rollback, output: &mut Output) -> Result<u8> {
+    let base = match options.to {
+        Some(sequence) => Some(sequence),
+        None => Checkpoint::chosen(server, options.name.as_deref()).await?.base,
+    };
+    let base = base.context("the server does not tell to which commit that goes back")?;
+    let count = super::log::since(common, base, output)?;
+    if !output.is_json() {
+        output.line(&match count {
+            0 => format!("Nothing has come after commit {base}"),
+            1 => "This commit would be taken back; nothing was changed".to_owned(),
+            _ => format!("These {count} commits would be taken back; nothing was changed"),
+        })?;
+    }
+    Ok(0)
+}
+
 /// Rolls back, and waits until that is done; 1 where it cannot be.
 pub(crate) async fn rollback(common: &Common, options: &Rollback, output: &mut Output) -> Result<u8> {
     let server = Server::open(common).await?;
+    if options.dry_run {
+        return rehearse(common, &server, options, output).await;
+    }
     let checkpoint = match options.to {
         Some(sequence) => mark(&server, sequence).await?,
         None => Checkpoint::chosen(&server, options.name.as_deref()).await?,

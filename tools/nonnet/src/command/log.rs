@@ -47,19 +47,29 @@ pub(crate) fn run(common: &Common, options: &Log, output: &mut Output) -> Result
         }
         return Ok(0);
     }
-    printer.learn_names(&reader, head.seq)?;
-    let mut end = Some(head.seq);
-    while let Some(last) = end.filter(|_| printer.left > 0) {
-        let first = last.saturating_sub(LOG_STEP_RECORDS - 1);
-        let records: Vec<StoredRecord> = reader.records(first..=last).collect::<Result<_, _>>()?;
-        for record in records.iter().rev() {
-            if printer.left > 0 {
-                printer.print(record)?;
-            }
-        }
-        end = first.checked_sub(1);
-    }
+    printer.newest_first(&reader, 0, head.seq)?;
     Ok(0)
+}
+
+/// Prints what came after a commit, newest first. Gives how many commits that are.
+pub(crate) fn since(common: &Common, base: u64, output: &mut Output) -> Result<u64> {
+    let file = database_file(None, common)?;
+    let reader = Reader::open(&file)?;
+    let schema =
+        DatabaseSchema::from_text(&reader.schema_text()?).with_context(|| format!("{}: schema", file.display()))?;
+    let Some(head) = reader.head()?.filter(|head| head.seq > base) else {
+        return Ok(0);
+    };
+    let mut printer = Printer {
+        schema: &schema,
+        table: None,
+        left: u64::MAX,
+        now_us: time::now_us(),
+        keys: HashMap::new(),
+        output,
+    };
+    printer.newest_first(&reader, base + 1, head.seq)?;
+    Ok(head.seq - base)
 }
 
 struct Printer<'a> {
@@ -83,6 +93,23 @@ struct ShownRow<'a> {
 }
 
 impl Printer<'_> {
+    /// Prints the records from `last` back to `first`.
+    fn newest_first(&mut self, reader: &Reader, first: u64, last: u64) -> Result<()> {
+        self.learn_names(reader, last)?;
+        let mut end = Some(last);
+        while let Some(last) = end.filter(|last| self.left > 0 && *last >= first) {
+            let start = last.saturating_sub(LOG_STEP_RECORDS - 1).max(first);
+            let records: Vec<StoredRecord> = reader.records(start..=last).collect::<Result<_, _>>()?;
+            for record in records.iter().rev() {
+                if self.left > 0 {
+                    self.print(record)?;
+                }
+            }
+            end = start.checked_sub(1);
+        }
+        Ok(())
+    }
+
     fn print(&mut self, record: &StoredRecord) -> Result<()> {
         let header = Header::decode(&record.header).with_context(|| format!("record {}", record.seq))?;
         let body = match &record.body {
