@@ -426,10 +426,10 @@ impl<'a> Planner<'a> {
             have: Some((host, link)),
             needs: vec![],
         };
-        // The kernel lowers a bridge with its ports, and raises it with them: it is these that have to change.
+        // The kernel lowers a bridge with its ports, and raises it with them and with the last of them: it is these that have to change.
         let follows = || {
             let ports = host.links().filter(|port| port.master == Some(link.index));
-            bridge.mtu.is_none() && ports.map(|port| port.mtu).min() == Some(link.mtu)
+            bridge.mtu.is_none() && ports.map(|port| port.mtu).min().unwrap_or(ETHERNET_MTU) == link.mtu
         };
         let mtu = self.paths(host).of_bridge(bridge);
         let set = LinkChange {

@@ -13,7 +13,10 @@ fn bridge(adopt: bool) -> Object {
         name: name("br0"),
         mac: None,
         mtu: None,
-        settings: BridgeSettings::default(),
+        settings: BridgeSettings {
+            stp: Some(false),
+            ..BridgeSettings::default()
+        },
         ipv6: false,
         adopt,
     })
