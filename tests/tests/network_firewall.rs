@@ -514,8 +514,13 @@ fn the_number_of_rules_is_the_same_however_many_forwards_there_are() {
     let log = host.netns.directory().join("monitor");
     let script = format!("stdbuf -oL nft monitor >{}", log.display());
     let monitor = host.netns.spawn("sh", &["-c", &script]).unwrap();
+    // It reads all there is first, and begins anew when something changes meanwhile: each probe leaves it more time than the one before.
+    let mut pause_ms = 250;
     host.until("the monitor listens", |host| {
-        host.sh("nft add table ip probe; nft delete table ip probe");
+        host.sh(&format!(
+            "nft add table ip probe; nft delete table ip probe; sleep {pause_ms}e-3"
+        ));
+        pause_ms *= 2;
         std::fs::read_to_string(&log).is_ok_and(|text| text.contains("delete table ip probe"))
     });
     std::fs::write(&log, "").unwrap();
