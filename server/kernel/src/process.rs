@@ -407,8 +407,16 @@ mod tests {
         let ProcessError::Hung { words, seconds: 1, .. } = &error else {
             unreachable!("{error}");
         };
-        let stat = std::fs::read_to_string(format!("/proc/{words}/stat")).unwrap_or_default();
-        assert!(stat.is_empty() || stat.contains(") Z "), "its child lives: {stat}");
+        // The signal is on its way: the child may have to be given the processor to die of it.
+        let from = Instant::now();
+        loop {
+            let stat = std::fs::read_to_string(format!("/proc/{words}/stat")).unwrap_or_default();
+            if stat.is_empty() || stat.contains(") Z ") {
+                break;
+            }
+            assert!(from.elapsed() < Duration::from_secs(10), "its child lives: {stat}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]
