@@ -107,13 +107,19 @@ impl<'a> Paths<'a> {
             Some(Object::Bridge(bridge)) => bridge.mtu.or_else(|| self.had(name)),
             Some(Object::OvsBridge(bridge)) => bridge.mtu.or_else(|| self.way_out(name, left)),
             Some(Object::Port(port)) => {
-                // What it has now may itself be due to what depends on it, where rows make a circle.
-                let is_derived = port.leads_out() && port.parent().is_some();
                 let mtu = self.port(port, left);
-                mtu.or_else(|| self.had(name).filter(|_| !is_derived))
+                mtu.or_else(|| self.had(name).filter(|_| !self.is_derived(port)))
             }
             _ => self.had(name),
         }
+    }
+
+    /// Whether the MTU of a port comes from other links. What it has now may then be due to what depends on it, where rows make a circle.
+    fn is_derived(self, port: &Port) -> bool {
+        let is_described = |bridge: &LinkName| self.want.get(&ObjectKey::Link(bridge.clone())).is_some();
+        let is_switched = || self.want.get(&ObjectKey::OvsPort(port.name.clone())).is_some();
+        port.parent().is_some()
+            || (!port.leads_out() && (is_switched() || port.bridge.as_ref().is_some_and(is_described)))
     }
 
     fn had(self, name: &LinkName) -> Option<u32> {

@@ -780,6 +780,54 @@ fn check_single(port: &Port, want: &Want, mirror: &Mirror) {
     }
 }
 
+/// A tunnel over a port of the bridge that the tunnel is a port of: no MTU is right, but one must stay.
+#[test]
+fn mtus_come_to_rest_where_rows_make_a_circle() {
+    let vxlan = Spec::Vxlan(Vxlan {
+        vni: 1,
+        local: None,
+        remote: None,
+        port: 4789,
+        learning: true,
+        ttl: 0,
+    });
+    let bridge = Object::Bridge(Bridge {
+        name: name("br1"),
+        mac: None,
+        mtu: None,
+        settings: BridgeSettings::NEW,
+        ipv6: false,
+        adopt: false,
+    });
+    let tunnel = Object::Port(Port {
+        kind: PortKind::Single(Box::new(Single {
+            spec: vxlan,
+            parent: Some(name("vi0")),
+        })),
+        bridge: Some(name("br1")),
+        ..Port::new(name("s0"), name("s0"), NetnsRef::Host)
+    });
+    let veth = |bridge: Option<&str>| {
+        Object::Port(Port {
+            bridge: bridge.map(name),
+            ..Port::new(name("vi0"), name("eth0"), netns(0))
+        })
+    };
+    let on_switch = Object::OvsPort(OvsPort::system(name("vi0"), name("br1")));
+    for objects in [
+        vec![bridge.clone(), tunnel.clone(), veth(Some("br1"))],
+        vec![bridge, tunnel, veth(None), on_switch],
+    ] {
+        let wanted = objects.into_iter().zip(0..).map(|(object, at)| Wanted {
+            owner: owner("ports", at),
+            object,
+        });
+        let (want, mut model) = (want(&wanted.collect::<Vec<_>>()), model());
+        converge(&want, &mut model);
+        check_wanted(&want, &model);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
