@@ -299,6 +299,27 @@ Examples:
   nonnet transact '[\"OpNonNet\",{\"op\":\"select\",\"table\":\"lxc\",\"where\":[]}]'
   echo '[{\"op\":\"select\",\"table\":\"lxc\",\"where\":[]}]' | nonnet transact";
 
+/// Which part of a state file.
+#[derive(Debug, Args)]
+pub(crate) struct Part {
+    /// Only this plugin of the file; may be given many times.
+    #[arg(long = "plugin", short = 'p', value_name = "NAME", requires = "file")]
+    pub(crate) plugins: Vec<String>,
+
+    /// Only this row of the file, as lxc:100; may be given many times.
+    #[arg(
+        long = "only",
+        value_name = "TABLE:NAME",
+        conflicts_with = "prune",
+        requires = "file"
+    )]
+    pub(crate) only: Vec<RowName>,
+
+    /// Also delete rows that are not in the file, of the tables that are.
+    #[arg(long, requires = "file")]
+    pub(crate) prune: bool,
+}
+
 /// Which part of which file.
 #[derive(Debug, Args)]
 pub(crate) struct StateFile {
@@ -306,17 +327,8 @@ pub(crate) struct StateFile {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    /// Only this plugin of the file; may be given many times.
-    #[arg(long = "plugin", short = 'p', value_name = "NAME")]
-    pub(crate) plugins: Vec<String>,
-
-    /// Only this row of the file, as lxc:100; may be given many times.
-    #[arg(long = "only", value_name = "TABLE:NAME", conflicts_with = "prune")]
-    pub(crate) only: Vec<RowName>,
-
-    /// Also delete rows that are not in the file, of the tables that are.
-    #[arg(long)]
-    pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) part: Part,
 }
 
 #[derive(Debug, Args)]
@@ -427,22 +439,8 @@ pub(crate) struct Plan {
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
-    /// Only this plugin of the file; may be given many times.
-    #[arg(long = "plugin", short = 'p', value_name = "NAME", requires = "file")]
-    pub(crate) plugins: Vec<String>,
-
-    /// Only this row of the file, as lxc:100; may be given many times.
-    #[arg(
-        long = "only",
-        value_name = "TABLE:NAME",
-        conflicts_with = "prune",
-        requires = "file"
-    )]
-    pub(crate) only: Vec<RowName>,
-
-    /// Also delete rows that are not in the file, of the tables that are.
-    #[arg(long, requires = "file")]
-    pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) part: Part,
 }
 
 #[derive(Debug, Args)]
@@ -451,22 +449,8 @@ pub(crate) struct Diff {
     #[arg(value_name = "FILE", required_unless_present = "live")]
     pub(crate) file: Option<PathBuf>,
 
-    /// Only this plugin of the file; may be given many times.
-    #[arg(long = "plugin", short = 'p', value_name = "NAME", requires = "file")]
-    pub(crate) plugins: Vec<String>,
-
-    /// Only this row of the file, as lxc:100; may be given many times.
-    #[arg(
-        long = "only",
-        value_name = "TABLE:NAME",
-        conflicts_with = "prune",
-        requires = "file"
-    )]
-    pub(crate) only: Vec<RowName>,
-
-    /// Also delete rows that are not in the file, of the tables that are.
-    #[arg(long, requires = "file")]
-    pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) part: Part,
 
     /// Also show what differs in the kernel: rows of the file that are not realised; without a file, whatever the server would do.
     #[arg(long)]

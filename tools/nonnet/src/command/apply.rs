@@ -49,8 +49,8 @@ pub(crate) async fn run(common: &Common, options: &Apply, output: &mut Output) -
     let documents = super::documents(&options.state.file)?;
     let source = source_name(&options.state.file);
     let server = Server::open(common).await?;
-    let state = read_state(&documents, &source, &server.schema, &options.state.plugins)?;
-    let state = state.restrict(&options.state.only, &source)?;
+    let state = read_state(&documents, &source, &server.schema, &options.state.part.plugins)?;
+    let state = state.restrict(&options.state.part.only, &source)?;
     if checkpoint.is_some() {
         check_free(&server, &options.checkpoint).await?;
     }
@@ -148,7 +148,7 @@ async fn commit(
     let comment = format!("nonnet apply {source}");
     for _ in 0..ATTEMPTS_MAX {
         let rows = Rows::read(&server.connection, &server.schema, &tables).await?;
-        let changes = compare(state, &rows, &server.schema, options.state.prune)?;
+        let changes = compare(state, &rows, &server.schema, options.state.part.prune)?;
         check_pruned(&changes, options)?;
         let mut outcome = Outcome {
             changes,

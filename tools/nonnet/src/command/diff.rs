@@ -23,11 +23,11 @@ pub(crate) async fn run(common: &Common, options: &Diff, output: &mut Output) ->
     };
     let documents = super::documents(file)?;
     let server = Server::open(common).await?;
-    let state = read_state(&documents, &source_name(file), &server.schema, &options.plugins)?
-        .restrict(&options.only, &source_name(file))?;
+    let state = read_state(&documents, &source_name(file), &server.schema, &options.part.plugins)?
+        .restrict(&options.part.only, &source_name(file))?;
     let tables: Vec<&str> = state.tables.iter().map(String::as_str).collect();
     let rows = Rows::read(&server.connection, &server.schema, &tables).await?;
-    let changes = compare(&state, &rows, &server.schema, options.prune)?;
+    let changes = compare(&state, &rows, &server.schema, options.part.prune)?;
     let wanted = state.rows.iter().filter(|_| options.live);
     let unrealised: Vec<RowState> = wanted
         .filter_map(|row| RowState::of(&row.table, &row.key, &rows, &server.schema))

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use nonnet_chain::{Body, ColumnDelta, DatumChange, Header, Meta, RowDelta, RowOp, StoredRecord};
@@ -19,10 +20,7 @@ use crate::{time, who};
 
 /// Prints the log.
 pub(crate) fn run(common: &Common, options: &Log, output: &mut Output) -> Result<u8> {
-    let file = database_file(options.file.as_deref(), common)?;
-    let reader = Reader::open(&file)?;
-    let schema =
-        DatabaseSchema::from_text(&reader.schema_text()?).with_context(|| format!("{}: schema", file.display()))?;
+    let (reader, schema) = open(&database_file(options.file.as_deref(), common)?)?;
     if let Some(table) = &options.table {
         catalog::known_table(&schema, table)?;
     }
@@ -30,12 +28,9 @@ pub(crate) fn run(common: &Common, options: &Log, output: &mut Output) -> Result
         return Ok(0);
     };
     let mut printer = Printer {
-        schema: &schema,
         table: options.table.as_deref(),
         left: options.limit.unwrap_or(u64::MAX),
-        now_us: time::now_us(),
-        keys: HashMap::new(),
-        output,
+        ..Printer::new(&schema, output)
     };
     if options.reverse {
         // The names come by before they are needed.
@@ -53,23 +48,19 @@ pub(crate) fn run(common: &Common, options: &Log, output: &mut Output) -> Result
 
 /// Prints what came after a commit, newest first. Gives how many commits that are.
 pub(crate) fn since(common: &Common, base: u64, output: &mut Output) -> Result<u64> {
-    let file = database_file(None, common)?;
-    let reader = Reader::open(&file)?;
-    let schema =
-        DatabaseSchema::from_text(&reader.schema_text()?).with_context(|| format!("{}: schema", file.display()))?;
+    let (reader, schema) = open(&database_file(None, common)?)?;
     let Some(head) = reader.head()?.filter(|head| head.seq > base) else {
         return Ok(0);
     };
-    let mut printer = Printer {
-        schema: &schema,
-        table: None,
-        left: u64::MAX,
-        now_us: time::now_us(),
-        keys: HashMap::new(),
-        output,
-    };
-    printer.newest_first(&reader, base + 1, head.seq)?;
+    Printer::new(&schema, output).newest_first(&reader, base + 1, head.seq)?;
     Ok(head.seq - base)
+}
+
+fn open(file: &Path) -> Result<(Reader, DatabaseSchema)> {
+    let reader = Reader::open(file)?;
+    let schema = DatabaseSchema::from_text(&reader.schema_text()?);
+    let schema = schema.with_context(|| format!("{}: schema", file.display()))?;
+    Ok((reader, schema))
 }
 
 struct Printer<'a> {
@@ -90,6 +81,20 @@ struct ShownRow<'a> {
     /// What people call it.
     key: String,
     columns: Vec<(&'a ColumnDelta, Value, Value)>,
+}
+
+impl<'a> Printer<'a> {
+    /// A printer of all commits and tables.
+    fn new(schema: &'a DatabaseSchema, output: &'a mut Output) -> Self {
+        Self {
+            schema,
+            table: None,
+            left: u64::MAX,
+            now_us: time::now_us(),
+            keys: HashMap::new(),
+            output,
+        }
+    }
 }
 
 impl Printer<'_> {

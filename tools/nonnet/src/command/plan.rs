@@ -32,11 +32,11 @@ pub(crate) async fn run(common: &Common, options: &Plan, output: &mut Output) ->
     if let Some(file) = &options.file {
         let documents = super::documents(file)?;
         let source = source_name(file);
-        let state =
-            read_state(&documents, &source, &server.schema, &options.plugins)?.restrict(&options.only, &source)?;
+        let state = read_state(&documents, &source, &server.schema, &options.part.plugins)?
+            .restrict(&options.part.only, &source)?;
         let tables: Vec<&str> = state.tables.iter().map(String::as_str).collect();
         let rows = Rows::read(&server.connection, &server.schema, &tables).await?;
-        changes = compare(&state, &rows, &server.schema, options.prune)?;
+        changes = compare(&state, &rows, &server.schema, options.part.prune)?;
         operations = operations_of(&changes, &rows, &server.schema);
     }
     let plan = KernelPlan::ask(&server, operations).await?;
