@@ -289,7 +289,7 @@ impl<'a> Planner<'a> {
                 return Ok(());
             }
             ObjectKey::Wireguard(port) => {
-                self.forget_wireguard(For { key, owner: None }, port);
+                self.forget_wireguard(of, port);
                 return Ok(());
             }
             ObjectKey::Firewall { .. } => {

@@ -46,6 +46,13 @@ pub struct BridgeSettings {
     pub group_fwd_mask: Option<u16>,
 }
 
+/// Gives every setting to a macro.
+macro_rules! each_setting {
+    ($do:ident) => {
+        $do!(stp vlan_filtering mcast_snooping mcast_querier priority forward_delay hello_time max_age ageing_time group_fwd_mask)
+    };
+}
+
 impl BridgeSettings {
     /// What a new bridge has in the kernel.
     pub const NEW: Self = Self {
@@ -71,7 +78,7 @@ impl BridgeSettings {
                 }
             )*};
         }
-        pick!(stp vlan_filtering mcast_snooping mcast_querier priority forward_delay hello_time max_age ageing_time group_fwd_mask);
+        each_setting!(pick);
         (set, was)
     }
 
@@ -80,7 +87,7 @@ impl BridgeSettings {
         macro_rules! take {
             ($($setting:ident)*) => {$( self.$setting = set.$setting.or(self.$setting); )*};
         }
-        take!(stp vlan_filtering mcast_snooping mcast_querier priority forward_delay hello_time max_age ageing_time group_fwd_mask);
+        each_setting!(take);
     }
 
     /// Whether it says nothing.
