@@ -239,6 +239,17 @@ impl Host {
         self.row(table, name)["error"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The first IPv4 address that a port has.
+    #[track_caller]
+    pub fn ipv4(&mut self, port: &str) -> String {
+        let addresses = self.row("ports", port)["addresses_in_use"].to_string();
+        let mut words = addresses.split(|c: char| !c.is_ascii_digit() && c != '.');
+        let first = words.find(|word| word.matches('.').count() == 3);
+        first
+            .unwrap_or_else(|| panic!("no IPv4 address: {addresses}"))
+            .to_owned()
+    }
+
     /// The newest commit, that which the kernel has followed, and how many rows are not as wanted.
     #[track_caller]
     pub fn progress(&mut self) -> (i64, i64, i64) {

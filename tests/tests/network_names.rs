@@ -64,7 +64,8 @@ fn names_of_ports_are_answered_on_the_gateways() {
         let aaaa = dig(&host, "client", &format!("{server} WWW AAAA +short"));
         assert!(web.contains(aaaa.trim()) && aaaa.contains("fd77:1::"), "{aaaa} {web}");
     }
-    let reverse = dig(&host, "client", &format!("{four} -x {} +short", first_ipv4(&web)));
+    let address = host.ipv4("web");
+    let reverse = dig(&host, "client", &format!("{four} -x {address} +short"));
     assert_eq!(
         reverse.lines().collect::<Vec<_>>(),
         ["shop.deep.lab.test.", "www.lab.test."]
@@ -88,15 +89,6 @@ fn names_of_ports_are_answered_on_the_gateways() {
     assert!(gone.contains("status: NXDOMAIN"), "{gone}");
     let there = dig(&host, "client", &format!("{four} other.lab.test +short"));
     assert!(there.contains("10.77.1."), "{there}");
-}
-
-fn first_ipv4(addresses: &str) -> String {
-    let words = addresses.split(|c: char| !c.is_ascii_digit() && c != '.');
-    words
-        .filter(|word| word.matches('.').count() == 3)
-        .map(str::to_owned)
-        .next()
-        .unwrap()
 }
 
 #[test]

@@ -30,21 +30,10 @@ fn ports(host: &mut Host, names: &[(&str, Value)]) {
     host.converged();
 }
 
-/// The address of a port.
-fn address(host: &mut Host, name: &str) -> String {
-    let addresses = host.row("ports", name)["addresses_in_use"].to_string();
-    let words = addresses.split(|c: char| !c.is_ascii_digit() && c != '.');
-    words
-        .filter(|word| word.matches('.').count() == 3)
-        .map(str::to_owned)
-        .next()
-        .unwrap()
-}
-
 /// Sends bytes from one namespace to another, and waits until all have come. Gives how long that took.
 #[track_caller]
 fn transfer(host: &mut Host, from: &str, to: &str, bytes: u64) -> Duration {
-    let there = address(host, to);
+    let there = host.ipv4(to);
     let file = host.netns.directory().join(format!("{from}-{to}"));
     host.sh(&format!(
         "ip netns exec {to} sh -c 'timeout 60 nc -l -p 7000 > {} 2> /dev/null < /dev/null & echo'",
@@ -170,7 +159,7 @@ fn mirror_copies_both_directions_to_another_port() {
     let watch = host.row("ports", "watch")["_uuid"].clone();
     host.transact(&[update("ports", "a", &json!({"mirror": ["uuid", watch]}))]);
     host.converged();
-    let (a, b) = (address(&mut host, "a"), address(&mut host, "b"));
+    let (a, b) = (host.ipv4("a"), host.ipv4("b"));
     let file = host.netns.directory().join("seen");
     let capture = format!(
         "ip netns exec watch sh -c 'timeout 60 tcpdump -n -l -p -c 2 -i eth0 icmp and host {a} and host {b} > {} 2> {}.log & echo'",
@@ -236,7 +225,7 @@ fn counters_of_ports_networks_and_the_host_follow_the_traffic() {
     let every_second = json!({"op": "update", "table": "host", "where": [],
         "row": {"other_config": ["map", [["statistics_interval", "1"]]]}});
     host.transact(&[every_second]);
-    let b = address(&mut host, "b");
+    let b = host.ipv4("b");
     host.sh(&format!("ip netns exec a ping -n -q -c 5 -i 0.2 -s 1000 {b}"));
     let count = |row: &Value, key: &str| row["statistics"][key].as_i64().unwrap_or(0);
     host.until("the counters follow", |host| {
