@@ -1,6 +1,7 @@
 //! LXC containers that rows make, start, stop, change and destroy: the real `lxc-*` programs with the busybox template.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
@@ -410,4 +411,191 @@ fn a_container_goes_with_its_processes_when_it_does_not_stop_by_itself() {
     host.sh(&format!("kill -STOP {}", inside.join(" ")));
     assert!(kill(Pid::from_raw(i32::try_from(pid).unwrap()), None::<Signal>).is_ok());
     destroyed(&mut host, &["950"]);
+}
+
+/// A host whose root has numbers for unprivileged containers, or none; its containers are in a directory that those can reach.
+fn host_with_numbers(numbers: &str) -> Host {
+    let mut host = Host::prepare(&[]);
+    let path = host.netns.lxc_path();
+    fs::create_dir_all(&path).unwrap();
+    // What the container's root can reach must be open for everybody, and that directory is not.
+    let own = host.netns.directory().join("etc");
+    fs::set_permissions(host.netns.directory(), fs::Permissions::from_mode(0o711)).unwrap();
+    host.sh(&format!(
+        "mkdir {own} && cp -a /etc/. {own} && mount --bind {own} /etc && printf '{numbers}' | tee /etc/subuid > /etc/subgid",
+        own = own.display()
+    ));
+    host.arguments(&[&format!("--lxc-path={path}")]);
+    host.run();
+    host
+}
+
+/// What `/proc` says of the user of a container's first process, as the host sees it.
+fn host_user(host: &Host, id: &str) -> String {
+    let text = host.sh(&format!("cat /proc/{}/status", init(host, id)));
+    let line = text.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
+const UNPRIVILEGED: (&str, &str) = ("unprivileged", "true");
+
+#[test]
+fn the_root_of_an_unprivileged_container_is_nobody_on_the_host() {
+    let mut host = host_with_numbers("root:100000:65536\\n");
+    let mut operations = bridge_and_network("vmbr0", "lan", &[("192.168.1.0/24", "192.168.1.1")]);
+    let more = [UNPRIVILEGED, ("nameserver", "192.168.1.1"), ("memory", "64")];
+    operations.push(attached("960", "192.168.1.160/24", &more));
+    host.transact(&operations);
+    host.converged();
+    assert_eq!(host_user(&host, "960"), "100000");
+    assert_eq!(host.netns.in_container("960", "id -u").unwrap().trim(), "0");
+    host.netns.in_container("960", "ping -c 1 -W 5 192.168.1.1").unwrap();
+    // Its files are its root's, those that come from outside too; the host's are not.
+    let written = "cat /etc/resolv.conf && echo >> /etc/resolv.conf && touch /root/own";
+    let text = host.netns.in_container("960", written).unwrap();
+    assert_eq!(text, "nameserver 192.168.1.1\n");
+    let owner = fs::metadata(directory(&host, "960").join("rootfs/root/own"))
+        .unwrap()
+        .uid();
+    assert_eq!(owner, 100_000);
+    assert!(host.netns.in_container("960", "mknod /root/disk b 8 0").is_err());
+
+    // A copy has the same users, said or not; one with others is refused in words.
+    host.transact(&[set_running("960", false)]);
+    host.converged();
+    let copy = |id: &str, more: &[(&str, &str)]| {
+        let pairs = [&[("golden_image", "960")], more].concat();
+        let row = json!({"id": id, "running": true, "properties": properties(&pairs)});
+        insert("lxc", &format!("copy{id}"), &row)
+    };
+    let operations = [
+        copy("961", &[]),
+        copy("962", &[UNPRIVILEGED]),
+        copy("963", &[("unprivileged", "false")]),
+    ];
+    host.transact(&operations);
+    for id in ["961", "962"] {
+        host.until_state("lxc", id, "converged");
+        assert_eq!(host_user(&host, id), "100000");
+        host.netns.in_container(id, "test -O /root/own").unwrap();
+    }
+    host.until_state("lxc", "963", "failed");
+    let error = host.error("lxc", "963");
+    assert!(
+        error.contains("golden_image 960 is unprivileged, and so is every copy of it"),
+        "{error}"
+    );
+    destroyed(&mut host, &["960", "961", "962", "963"]);
+}
+
+#[test]
+fn an_archive_or_a_directory_is_unpacked_for_the_users_of_its_container() {
+    let mut host = host_with_numbers("root:200000:65536\\n");
+    host.transact(&[busybox("970", &[], false)]);
+    host.converged();
+    let (rootfs, archive) = (
+        directory(&host, "970").join("rootfs"),
+        host.netns.directory().join("rootfs.tar"),
+    );
+    host.sh(&format!(
+        "cd {} && mkdir home/user && chown 1000:1000 home/user && cp bin/busybox bin/su2 && chmod 4755 bin/su2 && tar -cf {} .",
+        rootfs.display(),
+        archive.display()
+    ));
+    let (archive, rootfs) = (archive.to_str().unwrap(), rootfs.to_str().unwrap());
+    let row = |id: &str, pairs: &[(&str, &str)]| {
+        let row = json!({"id": id, "running": true, "properties": properties(pairs)});
+        insert("lxc", &format!("lxc{id}"), &row)
+    };
+    let sized = [("template", archive), ("rootfs_size", "1")];
+    let stored = [("template", archive), ("storage", "local-btrfs")];
+    host.transact(&[
+        row("971", &[("template", archive)]),
+        row("972", &[("template", archive), UNPRIVILEGED]),
+        row("973", &[("golden_image", rootfs), UNPRIVILEGED]),
+        row("974", &sized),
+        row("975", &stored),
+        row("976", &[("template", "/nowhere/rootfs.tar")]),
+    ]);
+    for (id, user) in [("971", "0"), ("972", "200000"), ("973", "200000")] {
+        host.until_state("lxc", id, "converged");
+        assert_eq!(host_user(&host, id), user);
+        let seen = "stat -c '%u %a' /bin/su2 /home/user /";
+        let seen = host.netns.in_container(id, seen).unwrap();
+        assert_eq!(seen.lines().collect::<Vec<_>>(), ["0 4755", "1000 755", "0 755"]);
+        // Nobody else on the host gets at a program in there that runs as root.
+        let mode = fs::metadata(directory(&host, id)).unwrap().mode();
+        assert_eq!(mode & 0o7, 0, "{id}: {mode:o}");
+    }
+    for (id, words) in [
+        ("974", "rootfs_size 1: a directory has no size"),
+        ("975", "storage local-btrfs: without Proxmox's pct"),
+        ("976", "/nowhere/rootfs.tar: Cannot open: No such file or directory"),
+    ] {
+        host.until_state("lxc", id, "failed");
+        let error = host.error("lxc", id);
+        assert!(error.contains(words), "{error}");
+        assert!(!directory(&host, id).exists(), "what was half made is left");
+    }
+    destroyed(&mut host, &["970", "971", "972", "973", "974", "975", "976"]);
+}
+
+#[test]
+fn what_stands_against_an_unprivileged_container_is_its_rows_error() {
+    let mut host = host_with_numbers("nobody:1:1\\n");
+    host.transact(&[busybox("980", &[UNPRIVILEGED], true)]);
+    host.until_state("lxc", "980", "failed");
+    let error = host.error("lxc", "980");
+    assert!(
+        error.contains("/etc/subuid has no numbers for root; it needs a line as root:100000:65536"),
+        "{error}"
+    );
+    // They come, but its root cannot reach its files.
+    let closed = host.netns.directory().to_owned();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    host.sh("echo root:100000:65536 | tee /etc/subuid > /etc/subgid");
+    host.until("it is made and does not start", |host| {
+        let error = host.error("lxc", "980");
+        error.starts_with("start container 980") && error.contains(&format!("Could not access {}", closed.display()))
+    });
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o711)).unwrap();
+    host.until_state("lxc", "980", "converged");
+    assert_eq!(host_user(&host, "980"), "100000");
+    destroyed(&mut host, &["980"]);
+}
+
+#[test]
+fn what_cannot_be_downloaded_leaves_nothing_and_is_tried_again() {
+    let mut host = host();
+    let template = [("template", "download:debian/bookworm/amd64")];
+    let row = json!({"id": "990", "running": true, "properties": properties(&template)});
+    host.transact(&[insert("lxc", "a", &row)]);
+    host.until("it is tried again", |host| {
+        status(host, "990", "attempts").parse::<u32>().is_ok_and(|n| n >= 2)
+    });
+    host.until_state("lxc", "990", "failed");
+    let error = host.error("lxc", "990");
+    assert!(
+        error.starts_with(
+            "create container 990 template download:debian/bookworm/amd64: lxc-create ended with status 1: "
+        ) && error.contains("Failed to download https://"),
+        "{error}"
+    );
+    assert!(!directory(&host, "990").exists(), "what was half made is left");
+    destroyed(&mut host, &["990"]);
+}
+
+#[test]
+fn what_lxc_has_no_setting_for_is_the_rows_error() {
+    let mut host = host();
+    host.transact(&[busybox("991", &[("features", "nesting=1,keyctl=1")], true)]);
+    host.until_state("lxc", "991", "failed");
+    let error = host.error("lxc", "991");
+    assert!(
+        error.contains("features keyctl=1: without Proxmox's pct, nesting=1 is the only feature"),
+        "{error}"
+    );
+    host.transact(&[set_properties("991", &[("features", "nesting=1")])]);
+    host.until_state("lxc", "991", "converged");
+    destroyed(&mut host, &["991"]);
 }

@@ -5,8 +5,10 @@
 //! by the mark in its directory; a container's first process is found by its monitor, so that a start by hand is seen like any other.
 
 mod driver;
+mod idmap;
 mod marker;
 mod pct;
+mod rootfs;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -3,10 +3,11 @@
 //! Takes wanted containers, gives the programs' own words where one fails. It asks nothing of the mirror: whoever calls knows what is due. What it
 //! destroys carries our mark in its directory; it never follows a link out of one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +15,11 @@ use ecow::{EcoString, eco_format};
 use nonnet_hooks::mirror::{Ownership, Stage};
 use nonnet_hooks::object::container::{Container, Source};
 
+use super::idmap::Idmap;
 use super::marker::Marker;
 use super::pct;
-use super::settings::{Cgroups, NESTING, configuration, controls, taken_at_start};
+use super::rootfs::{quieten, resolv_conf};
+use super::settings::{Cgroups, check_settings, configuration, controls, taken_at_start};
 use crate::process::{Job, ProcessError};
 
 /// How long a template may take: one that downloads a distribution.
@@ -43,8 +46,15 @@ const SHORT: Duration = Duration::from_secs(30);
 /// Where Proxmox keeps the archives of templates.
 const TEMPLATE_CACHE: &str = "/var/lib/vz/template/cache";
 
-/// LXC's own lines for containers of any distribution.
+/// LXC's storage that is a plain directory.
+const DIRECTORY: &str = "dir";
+
+/// LXC's own lines for containers of any distribution, and those for unprivileged ones.
 const COMMON: &str = "/usr/share/lxc/config/common.conf";
+const USERNS: &str = "/usr/share/lxc/config/userns.conf";
+
+/// The mode of a container's directory, which is closed to others as LXC's own are: what is in there can be a program that runs as root.
+const DIRECTORY_MODE: u32 = 0o750;
 
 /// The file in a container's directory that LXC writes about its last start.
 const LOG: &str = "nonnet.log";
@@ -123,8 +133,12 @@ impl Driver {
             stage: Stage::Creating,
             ..ownership
         });
-        let begin = fs::create_dir_all(&directory).and_then(|()| marker.write(&directory));
-        begin.map_err(|error| eco_format!("{}: {error}", directory.display()))?;
+        let made_directory = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(DIRECTORY_MODE)
+            .create(&directory);
+        let begin = made_directory.and_then(|()| marker.write(&directory));
+        begin.map_err(|error| words(&directory, &error))?;
         let made = self.make(container, &directory).and_then(|()| {
             marker.ownership = ownership;
             marker.settings = container.settings.clone();
@@ -142,65 +156,51 @@ impl Driver {
         if self.has_pct {
             return run(&pct::create(container, source, CREATE)?);
         }
+        check_settings(&container.settings, self.cgroups)?;
+        let idmap = if is_unprivileged(container) == Some(true) {
+            Some(Idmap::of_root()?)
+        } else {
+            None
+        };
         let base = directory.join("nonnet.conf");
-        fs::write(&base, self.base(container)?).map_err(|error| words(&base, &error))?;
+        fs::write(&base, self.base(container, idmap)).map_err(|error| words(&base, &error))?;
         let rootfs = directory.join("rootfs");
-        let job = |program: &str| Job::new(program, CREATE).arg("-P").arg(&self.path);
+        let own = Own {
+            directory,
+            rootfs: &rootfs,
+            base: &base,
+        };
         match source {
             Source::Golden(golden) if golden.starts_with('/') => {
+                check_own(container)?;
                 let copy = Job::new("cp", CREATE).args(["-a", "--reflink=auto", "-T", golden.as_str()]);
                 run(&copy.arg(&rootfs))?;
-                Self::write_own_base(&base, &rootfs, directory)?;
+                own.write_configuration(idmap)?;
             }
-            Source::Golden(golden) => self.copy(golden, &base, &rootfs, directory)?,
-            Source::Template(template) => match archive(template)? {
-                Some(archive) => {
+            Source::Golden(golden) => {
+                check_own(container)?;
+                self.copy(golden, container, idmap, &own)?;
+            }
+            Source::Template(template) => {
+                if let Some(archive) = archive(template)? {
+                    check_own(container)?;
                     fs::create_dir(&rootfs).map_err(|error| words(&rootfs, &error))?;
-                    let extract = Job::new("tar", CREATE)
-                        .args(["-x", "--numeric-owner", "-f"])
-                        .arg(archive);
-                    run(&extract.arg("-C").arg(&rootfs))?;
-                    Self::write_own_base(&base, &rootfs, directory)?;
+                    let extract = Job::new("tar", CREATE).args(["-x", "--numeric-owner", "-f"]);
+                    run(&extract.arg(archive).arg("-C").arg(&rootfs))?;
+                    own.write_configuration(idmap)?;
+                } else {
+                    let job = Job::new("lxc-create", CREATE).arg("-P").arg(&self.path);
+                    run(&by_template(job, container, template, &base)?)?;
                 }
-                None => run(&Self::by_template(job("lxc-create"), container, template, &base))?,
-            },
+            }
         }
         quieten(&rootfs).map_err(|error| words(&rootfs, &error))?;
         let _ = fs::remove_file(base);
         self.write_settings(container)
     }
 
-    fn by_template(job: Job, container: &Container, template: &str, base: &Path) -> Job {
-        let (name, rest) = template.split_once(':').unwrap_or((template, ""));
-        let mut job = job.args(["-n", container.id.as_str(), "-t", name]).arg("-f").arg(base);
-        if let Some(storage) = container.creation.get("storage") {
-            job = job.args(["-B", storage.as_str()]);
-        }
-        if let Some(size) = container.creation.get("rootfs_size") {
-            let sized = container
-                .creation
-                .get("storage")
-                .is_some_and(|storage| storage != "dir");
-            job = if sized {
-                job.arg("--fssize").arg(format!("{size}G"))
-            } else {
-                job
-            };
-        }
-        let parts = rest.split('/').filter(|part| !part.is_empty());
-        let options: Vec<&str> = ["-d", "-r", "-a"]
-            .into_iter()
-            .zip(parts)
-            .flat_map(<[&str; 2]>::from)
-            .collect();
-        if options.is_empty() {
-            return job;
-        }
-        job.arg("--").args(options)
-    }
-
     /// Makes a container of another one's files, which are shared where the file system can, and of its configuration.
-    fn copy(&self, golden: &str, base: &Path, rootfs: &Path, directory: &Path) -> Result<(), Words> {
+    fn copy(&self, golden: &str, container: &Container, idmap: Option<Idmap>, own: &Own<'_>) -> Result<(), Words> {
         let state = self.job("lxc-info", golden, SHORT).args(["-s", "-H"]).run();
         let state = state.map_err(|error| eco_format!("{error}"))?.output;
         if state.trim() != "STOPPED" {
@@ -210,69 +210,69 @@ impl Driver {
             ));
         }
         let from = self.directory(golden);
-        let copy = Job::new("cp", CREATE).args(["-a", "--reflink=auto", "-T"]);
-        run(&copy.arg(from.join("rootfs")).arg(rootfs))?;
         let config = from.join("config");
         let text = fs::read_to_string(&config).map_err(|error| words(&config, &error))?;
+        let of_golden = Idmap::in_configuration(&text).map_err(|why| eco_format!("golden_image {golden}: {why}"))?;
+        let idmap = match (is_unprivileged(container), of_golden) {
+            (Some(false), Some(_)) => {
+                return Err(eco_format!(
+                    "golden_image {golden} is unprivileged, and so is every copy of it"
+                ));
+            }
+            (Some(true), Some(of_golden)) if idmap != Some(of_golden) => {
+                return Err(eco_format!(
+                    "golden_image {golden} has other users (lxc.idmap) than root's of /etc/subuid"
+                ));
+            }
+            (_, of_golden) => of_golden.or(idmap),
+        };
+        let copy = Job::new("cp", CREATE).args(["-a", "--reflink=auto", "-T"]);
+        run(&copy.arg(from.join("rootfs")).arg(own.rootfs))?;
+        let directory = own.directory;
         let (old, new) = (format!("{}/", from.display()), format!("{}/", directory.display()));
         // What every container has of its own comes from the base.
-        let own = ["lxc.net.", "lxc.apparmor.profile", "lxc.cgroup.dir", "lxc.uts.name"];
-        let kept = text.lines().filter(|line| !own.iter().any(|key| line.starts_with(key)));
+        let replaced = [
+            "lxc.net.",
+            "lxc.apparmor.profile",
+            "lxc.cgroup.dir",
+            "lxc.idmap",
+            "lxc.uts.name",
+        ];
+        let kept = text
+            .lines()
+            .filter(|line| !replaced.iter().any(|key| line.starts_with(key)));
         let mut text: String = kept.map(|line| line.replace(&old, &new) + "\n").collect();
-        text += &fs::read_to_string(base).map_err(|error| words(base, &error))?;
-        let id = directory.file_name().unwrap_or_default().to_string_lossy();
-        let _ = writeln!(text, "lxc.uts.name = {id}");
-        fs::write(directory.join("config"), text).map_err(|error| words(directory, &error))
+        text += &self.base(container, idmap);
+        let _ = writeln!(text, "lxc.uts.name = {}", container.id);
+        fs::write(directory.join("config"), text).map_err(|error| words(directory, &error))?;
+        own.give(idmap, of_golden.is_some())
     }
 
     /// What a container has from the beginning: no network of LXC's, since that is nonnet's business.
-    fn base(&self, container: &Container) -> Result<String, Words> {
+    fn base(&self, container: &Container, idmap: Option<Idmap>) -> String {
         let apparmor = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
         let profile = if apparmor.starts_with('Y') {
             "generated"
         } else {
             "unconfined"
         };
-        let mut text = format!(
-            "lxc.net.0.type = empty\nlxc.apparmor.profile = {profile}\nlxc.cgroup.dir = {}/{}\n",
+        format!(
+            "lxc.net.0.type = empty\nlxc.apparmor.profile = {profile}\nlxc.cgroup.dir = {}/{}\n{}",
             self.cgroup(),
-            container.id
-        );
-        if container
-            .creation
-            .get("unprivileged")
-            .is_some_and(|word| word == "true")
-        {
-            for (kind, file) in [("u", "/etc/subuid"), ("g", "/etc/subgid")] {
-                let (first, count) = subordinate(&fs::read_to_string(file).unwrap_or_default())
-                    .ok_or_else(|| eco_format!("unprivileged: {file} has no numbers for root"))?;
-                let _ = writeln!(text, "lxc.idmap = {kind} 0 {first} {count}");
-            }
-        }
-        Ok(text)
+            container.id,
+            idmap.map(|idmap| idmap.to_string()).unwrap_or_default()
+        )
     }
 
     fn cgroup(&self) -> String {
         format!("nonnet-{:08x}", self.group)
     }
 
-    /// The configuration of a container that no template has made.
-    fn write_own_base(base: &Path, rootfs: &Path, directory: &Path) -> Result<(), Words> {
-        let mut text = if Path::new(COMMON).exists() {
-            format!("lxc.include = {COMMON}\n")
-        } else {
-            String::new()
-        };
-        text += &fs::read_to_string(base).map_err(|error| words(base, &error))?;
-        let _ = writeln!(text, "lxc.rootfs.path = dir:{}", rootfs.display());
-        fs::write(directory.join("config"), text).map_err(|error| words(directory, &error))
-    }
-
     fn write_settings(&self, container: &Container) -> Result<(), Words> {
         let config = self.directory(&container.id).join("config");
         let text = fs::read_to_string(&config).map_err(|error| words(&config, &error))?;
-        let nesting = Path::new(NESTING).exists();
-        let text = configuration(&text, &container.settings, self.cgroups, nesting);
+        check_settings(&container.settings, self.cgroups)?;
+        let text = configuration(&text, &container.settings, self.cgroups);
         let new = config.with_extension("nonnet");
         let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &config));
         written.map_err(|error| words(&config, &error))
@@ -454,6 +454,89 @@ impl Driver {
     }
 }
 
+/// The places of a container that no template of LXC's makes.
+struct Own<'a> {
+    directory: &'a Path,
+    rootfs: &'a Path,
+    base: &'a Path,
+}
+
+impl Own<'_> {
+    fn write_configuration(&self, idmap: Option<Idmap>) -> Result<(), Words> {
+        let included = [(COMMON, true), (USERNS, idmap.is_some())];
+        let included = included
+            .iter()
+            .filter(|(file, is_due)| *is_due && Path::new(file).exists());
+        let mut text = String::new();
+        for (file, _) in included {
+            let _ = writeln!(text, "lxc.include = {file}");
+        }
+        text += &fs::read_to_string(self.base).map_err(|error| words(self.base, &error))?;
+        let _ = writeln!(text, "lxc.rootfs.path = dir:{}", self.rootfs.display());
+        fs::write(self.directory.join("config"), text).map_err(|error| words(self.directory, &error))?;
+        self.give(idmap, false)
+    }
+
+    /// Gives an unprivileged container what is its root's; its files are that already if they were another one's.
+    fn give(&self, idmap: Option<Idmap>, is_given: bool) -> Result<(), Words> {
+        let Some(idmap) = idmap else { return Ok(()) };
+        let given = if is_given { Ok(()) } else { idmap.give_all(self.rootfs) };
+        let given = given.and_then(|()| idmap.give_directory(self.directory));
+        given.map_err(|error| eco_format!("unprivileged: {error}"))
+    }
+}
+
+/// What the row says about it, if anything.
+fn is_unprivileged(container: &Container) -> Option<bool> {
+    container.creation.get("unprivileged").map(|word| word == "true")
+}
+
+/// Refuses what only a template of LXC's, or Proxmox, can do.
+fn check_own(container: &Container) -> Result<(), Words> {
+    match container.creation.get("storage") {
+        Some(storage) if storage != DIRECTORY => Err(eco_format!(
+            "storage {storage}: without Proxmox's pct, what is copied or unpacked is a directory (storage dir)"
+        )),
+        _ => check_size(container),
+    }
+}
+
+/// Refuses a size of what has none.
+fn check_size(container: &Container) -> Result<(), Words> {
+    let is_directory = container
+        .creation
+        .get("storage")
+        .is_none_or(|storage| storage == DIRECTORY);
+    match container.creation.get("rootfs_size") {
+        Some(size) if is_directory => Err(eco_format!(
+            "rootfs_size {size}: a directory has no size; a storage of LXC's that has one is lvm, loop, zfs or rbd"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn by_template(job: Job, container: &Container, template: &str, base: &Path) -> Result<Job, Words> {
+    check_size(container)?;
+    let (name, rest) = template.split_once(':').unwrap_or((template, ""));
+    let mut job = job.args(["-n", container.id.as_str(), "-t", name]).arg("-f").arg(base);
+    if let Some(storage) = container.creation.get("storage") {
+        job = job.args(["-B", storage.as_str()]);
+    }
+    if let Some(size) = container.creation.get("rootfs_size") {
+        job = job.arg("--fssize").arg(format!("{size}G"));
+    }
+    let parts = rest.split('/').filter(|part| !part.is_empty());
+    let options: Vec<&str> = ["-d", "-r", "-a"]
+        .into_iter()
+        .zip(parts)
+        .flat_map(<[&str; 2]>::from)
+        .collect();
+    if options.is_empty() {
+        return Ok(job);
+    }
+    Ok(job.arg("--").args(options))
+}
+
 fn run(job: &Job) -> Result<(), Words> {
     job.run().map(drop).map_err(|error| eco_format!("{error}"))
 }
@@ -486,54 +569,6 @@ fn archive(template: &str) -> Result<Option<PathBuf>, Words> {
         "template {template} is of Proxmox's storage {storage}: there is no pct here, and no {}",
         cached.display()
     ))
-}
-
-/// The template busybox runs a DHCP client at its start, which wipes the addresses that others set.
-fn quieten(rootfs: &Path) -> io::Result<()> {
-    let script = rootfs.join("etc/init.d/rcS");
-    // Not through a link out of the container.
-    if !fs::symlink_metadata(&script).is_ok_and(|found| found.is_file()) {
-        return Ok(());
-    }
-    let text = fs::read_to_string(&script)?;
-    if !text.lines().any(|line| line.trim() == "/bin/udhcpc") {
-        return Ok(());
-    }
-    let kept: Vec<&str> = text.lines().filter(|line| line.trim() != "/bin/udhcpc").collect();
-    fs::write(&script, kept.join("\n") + "\n")
-}
-
-/// Writes the name servers of a container that does not run, so that nothing inside can put a link in the way meanwhile.
-fn resolv_conf(rootfs: &Path, settings: &BTreeMap<EcoString, EcoString>) -> io::Result<()> {
-    let mut text = String::new();
-    if let Some(domain) = settings.get("searchdomain") {
-        let _ = writeln!(text, "search {domain}");
-    }
-    for server in settings.get("nameserver").iter().flat_map(|servers| servers.split(' ')) {
-        let _ = writeln!(text, "nameserver {server}");
-    }
-    let etc = rootfs.join("etc");
-    let file = etc.join("resolv.conf");
-    let is_plain = fs::symlink_metadata(&etc).is_ok_and(|found| found.is_dir());
-    if text.is_empty() || !is_plain {
-        return Ok(());
-    }
-    match fs::remove_file(&file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    fs::write(file, text)
-}
-
-/// The first numbers for root in a file of `subuid(5)`.
-fn subordinate(text: &str) -> Option<(u32, u32)> {
-    let mut entries = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("root:").or(line.strip_prefix("0:")));
-    entries.find_map(|entry| {
-        let (first, count) = entry.split_once(':')?;
-        Some((first.parse().ok()?, count.trim().parse().ok()?))
-    })
 }
 
 /// What LXC wrote about the end of a first process (`lxc_error_set_and_log`). Signal 1 and 2 stand for a reboot and a shutdown (`reboot(2)`).
@@ -606,11 +641,5 @@ mod tests {
         assert_eq!(archive("download:debian/bookworm"), Ok(None));
         assert_eq!(archive("/a/b.tar"), Ok(Some("/a/b.tar".into())));
         assert!(archive("local:vztmpl/none.tar.zst").is_err());
-    }
-
-    #[test]
-    fn numbers_of_root_are_found() {
-        assert_eq!(subordinate("user:1:2\nroot:100000:65536\n"), Some((100_000, 65_536)));
-        assert_eq!(subordinate("user:1:2\n"), None);
     }
 }

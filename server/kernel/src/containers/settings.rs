@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use ecow::EcoString;
+use ecow::{EcoString, eco_format};
+
+use super::driver::Words;
 
 /// The lines around what is ours in a configuration.
 const BEGIN: &str = "# nonnet: from here on by the container's row; changes are lost";
@@ -30,6 +32,35 @@ impl Cgroups {
             Self::Legacy
         }
     }
+}
+
+/// Refuses what LXC's programs have no setting for here.
+///
+/// # Errors
+/// The property and why.
+pub(super) fn check_settings(settings: &BTreeMap<EcoString, EcoString>, cgroups: Cgroups) -> Result<(), Words> {
+    if let Some(other) = features(settings).find(|feature| !is_nesting(feature)) {
+        return Err(eco_format!(
+            "features {other}: without Proxmox's pct, nesting=1 is the only feature"
+        ));
+    }
+    if features(settings).any(is_nesting) && !Path::new(NESTING).exists() {
+        return Err(eco_format!("features nesting=1: there is no {NESTING}"));
+    }
+    let is_said = |name: &str| settings.contains_key(name);
+    if cgroups == Cgroups::Legacy && is_said("swap") && !is_said("memory") {
+        return Err("swap: this host's cgroups (version 1) limit it together with memory, which is not given".into());
+    }
+    Ok(())
+}
+
+fn features(settings: &BTreeMap<EcoString, EcoString>) -> impl Iterator<Item = &str> {
+    let features = settings.get("features").map(EcoString::as_str).unwrap_or_default();
+    features.split(',').filter(|feature| !feature.is_empty())
+}
+
+fn is_nesting(feature: &str) -> bool {
+    matches!(feature, "nesting=1" | "nesting" | "nesting=true")
 }
 
 /// The control files for the settings that a running container can take, with the setting's name.
@@ -76,12 +107,7 @@ pub(super) fn taken_at_start(
 }
 
 /// A configuration with our lines at its end, in place of those that it had.
-pub(super) fn configuration(
-    text: &str,
-    settings: &BTreeMap<EcoString, EcoString>,
-    cgroups: Cgroups,
-    is_nesting_known: bool,
-) -> String {
+pub(super) fn configuration(text: &str, settings: &BTreeMap<EcoString, EcoString>, cgroups: Cgroups) -> String {
     let mut ours = false;
     let mut kept = String::new();
     for line in text.lines() {
@@ -106,12 +132,7 @@ pub(super) fn configuration(
     if let Some(onboot) = settings.get("onboot") {
         let _ = writeln!(kept, "lxc.start.auto = {}", u8::from(onboot == "true"));
     }
-    let features = settings.get("features").map(EcoString::as_str).unwrap_or_default();
-    if is_nesting_known
-        && features
-            .split(',')
-            .any(|feature| feature == "nesting=1" || feature == "nesting")
-    {
+    if features(settings).any(is_nesting) {
         let _ = writeln!(kept, "lxc.include = {NESTING}");
     }
     let _ = writeln!(kept, "{END}");
@@ -135,7 +156,7 @@ mod tests {
     #[test]
     fn our_lines_replace_those_that_were_there() {
         let settings_1 = settings(&[("memory", "64"), ("hostname", "web"), ("cores", "2")]);
-        let once = configuration("lxc.uts.name = t1\n", &settings_1, Cgroups::Legacy, true);
+        let once = configuration("lxc.uts.name = t1\n", &settings_1, Cgroups::Legacy);
         assert_eq!(
             once,
             format!(
@@ -144,7 +165,7 @@ mod tests {
             )
         );
         let settings_2 = settings(&[("features", "keyctl=1,nesting=1"), ("onboot", "true"), ("swap", "1")]);
-        let twice = configuration(&once, &settings_2, Cgroups::Unified, true);
+        let twice = configuration(&once, &settings_2, Cgroups::Unified);
         assert_eq!(
             twice,
             format!(
