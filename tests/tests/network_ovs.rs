@@ -62,6 +62,166 @@ fn what_a_port_sends_has_its_rate_on_a_switch_too() {
 }
 
 #[test]
+fn what_a_port_receives_has_its_rate_on_a_switch_too() {
+    let (mut host, mut switch) = host(&["c1", "c2"]);
+    host.transact(&[
+        bridge("ovs0"),
+        port("c1", "ovs0", "10.8.0.2/24", &json!({})),
+        port("c2", "ovs0", "10.8.0.3/24", &json!({"ingress_rate": 1_000_000})),
+    ]);
+    host.converged();
+    host.until("c2 answers", |host| host.pings("c1", "10.8.0.3"));
+    let is_shaped = |host: &Host, rate: &str| host.sh("tc qdisc show dev p-c2 root").contains(&format!("rate {rate}"));
+    assert!(is_shaped(&host, "1Mbit"));
+    let begun = std::time::Instant::now();
+    assert_eq!(tcp(&host, "c1", "c2", "10.8.0.3"), "100000");
+    assert!(begun.elapsed().as_millis() > 400, "{:?}", begun.elapsed());
+
+    // Open vSwitch takes queues away from ports as it opens them: not this one.
+    let seen = host.last_event();
+    switch.stop_vswitchd();
+    switch.start_vswitchd(&mut host);
+    host.converged();
+    host.until("c2 answers again", |host| host.pings("c1", "10.8.0.3"));
+    assert!(is_shaped(&host, "1Mbit"));
+    host.transact(&[update("ports", "p-c2", &json!({"ingress_rate": 3_000_000}))]);
+    host.converged();
+    assert!(is_shaped(&host, "3Mbit"));
+    assert!(host.events(seen).iter().all(|event| event["kind"] != "healed"));
+
+    // Both the queue and what protects it come back.
+    host.sh("tc qdisc del dev p-c2 root");
+    host.until("the queue is back", |host| is_shaped(host, "3Mbit"));
+    host.sh("ovs-vsctl --timeout=20 clear Port p-c2 qos");
+    host.until_event(seen, "healed", "ovs port p-c2");
+    host.converged();
+    assert_eq!(host.sh("ovs-vsctl --bare --columns=type list QoS").trim(), "linux-noop");
+    host.sh("ovs-vsctl --timeout=20 del-port p-c2");
+    host.until("the queue is back with its port", |host| {
+        host.succeeds("ovs-vsctl --timeout=20 get Port p-c2 qos | grep -q -") && is_shaped(host, "3Mbit")
+    });
+    host.converged();
+
+    // Another port shares the row, which goes with the last of them, and leaves somebody else's alone.
+    let theirs = host.sh("ovs-vsctl --timeout=20 create QoS type=linux-noop");
+    host.transact(&[update("ports", "p-c1", &json!({"ingress_rate": 1_000_000}))]);
+    host.converged();
+    assert_eq!(
+        column(&host, "Port", "p-c1", "qos"),
+        column(&host, "Port", "p-c2", "qos")
+    );
+    host.transact(&[update("ports", "p-c2", &json!({"ingress_rate": ["set", []]}))]);
+    host.converged();
+    assert_eq!(column(&host, "Port", "p-c2", "qos"), "[]");
+    assert!(!host.sh("tc qdisc show dev p-c2 root").contains("tbf"));
+    host.transact(&[delete("ports", "p-c1")]);
+    host.converged();
+    host.until("the row is gone", |host| {
+        host.sh("ovs-vsctl --bare --columns=_uuid list QoS").trim() == theirs.trim()
+    });
+}
+
+#[test]
+fn quality_of_service_of_somebody_else_is_left_alone_and_named() {
+    let (mut host, _switch) = host(&["c1"]);
+    host.transact(&[bridge("ovs0"), port("c1", "ovs0", "10.8.0.2/24", &json!({}))]);
+    host.converged();
+    host.sh("ovs-vsctl --timeout=20 set Port p-c1 qos=@q -- --id=@q create QoS type=linux-htb other_config:max-rate=1000000");
+    host.transact(&[update("ports", "p-c1", &json!({"ingress_rate": 1_000_000}))]);
+    host.until_state("ports", "p-c1", "conflict");
+    let error = host.error("ports", "p-c1");
+    assert!(error.contains("linux-htb") && error.contains("not nonnet's"), "{error}");
+    host.sh("ovs-vsctl --timeout=20 clear Port p-c1 qos");
+    host.until_state("ports", "p-c1", "converged");
+    assert!(host.sh("tc qdisc show dev p-c1 root").contains("tbf"));
+}
+
+#[test]
+fn copies_go_to_a_port_that_stays_a_port() {
+    let (mut host, mut switch) = host(&["c1", "c2", "watch"]);
+    host.transact(&[
+        bridge("ovs0"),
+        port("c1", "ovs0", "10.8.0.2/24", &json!({"mirror": ["named-uuid", "watch"]})),
+        port("c2", "ovs0", "10.8.0.3/24", &json!({})),
+        json!({"op": "insert", "table": "ports", "uuid-name": "watch", "row": {"name": "p-watch", "netns": "watch",
+            "bridge": ["named-uuid", "ovs0"], "addresses": "10.8.0.4/24"}}),
+    ]);
+    host.converged();
+    host.until("c2 answers", |host| host.pings("c1", "10.8.0.3"));
+    assert!(
+        host.pings("watch", "10.8.0.3"),
+        "who sees copies has its own traffic, too"
+    );
+    let both_ways = |host: &mut Host| {
+        let file = host.netns.directory().join("seen");
+        let file = file.display();
+        let capture = format!(
+            "exec ip netns exec watch tcpdump -n -l -p -i eth0 icmp and host 10.8.0.2 and host 10.8.0.3 > {file} 2> {file}.log"
+        );
+        let capture = host.netns.spawn("sh", &["-c", &capture]).unwrap();
+        host.until("the capture has begun", |host| {
+            host.succeeds(&format!("grep -q 'listening on' {file}.log"))
+        });
+        host.until("both directions were seen", |host| {
+            host.pings("c1", "10.8.0.3");
+            let seen = host.sh(&format!("cat {file}"));
+            seen.contains("10.8.0.2 > 10.8.0.3: ICMP echo request")
+                && seen.contains("10.8.0.3 > 10.8.0.2: ICMP echo reply")
+        });
+        drop(capture);
+    };
+    both_ways(&mut host);
+    // Open vSwitch leaves them alone, whenever it begins.
+    let seen = host.last_event();
+    switch.stop_vswitchd();
+    switch.start_vswitchd(&mut host);
+    host.converged();
+    host.until("c2 answers again", |host| host.pings("c1", "10.8.0.3"));
+    both_ways(&mut host);
+    assert!(host.events(seen).iter().all(|event| event["kind"] != "healed"));
+    host.transact(&[delete("ports", "p-watch")]);
+    host.converged();
+    assert!(!host.sh("tc qdisc show dev p-c1").contains("clsact"));
+}
+
+#[test]
+fn isolated_ports_reach_the_others_and_not_each_other() {
+    let (mut host, _switch) = host(&["c1", "c2", "c3"]);
+    host.transact(&[
+        bridge("ovs0"),
+        port("c1", "ovs0", "10.8.0.1/24", &json!({"isolated": true})),
+        port("c2", "ovs0", "10.8.0.2/24", &json!({"isolated": true})),
+        port("c3", "ovs0", "10.8.0.3/24", &json!({})),
+    ]);
+    host.converged();
+    let apart = |host: &Host| !host.succeeds("ip netns exec c1 ping -n -c 2 -i 0.2 -W 1 10.8.0.2");
+    for name in ["c1", "c2"] {
+        host.until(&format!("{name} reaches the third"), |host| {
+            host.pings(name, "10.8.0.3")
+        });
+    }
+    assert!(apart(&host));
+    let seen = host.last_event();
+    host.sh("ovs-vsctl --timeout=20 set Port p-c1 protected=false");
+    host.until_event(seen, "healed", "ovs port p-c1");
+    host.converged();
+    assert!(apart(&host));
+
+    // A network says it for all its ports.
+    let network = json!({"name": "lan", "bridge": ["uuid", host.row("bridges", "ovs0")["_uuid"]], "isolation": "port",
+        "subnets": ["map", [["10.9.0.0/24", "10.9.0.1"]]]});
+    let network = json!({"op": "insert", "table": "networks", "uuid-name": "lan", "row": network});
+    host.transact(&[update("ports", "p-c1", &json!({"isolated": false}))]);
+    host.converged();
+    host.until("one of them is no longer kept", |host| host.pings("c1", "10.8.0.2"));
+    let row = json!({"name": "p-net", "netns": "c3", "ifname": "eth1", "network": ["named-uuid", "lan"]});
+    host.transact(&[network, json!({"op": "insert", "table": "ports", "row": row})]);
+    host.converged();
+    assert_eq!(column(&host, "Port", "p-net", "protected"), "true");
+    assert_eq!(column(&host, "Port", "p-c1", "protected"), "false");
+}
+
+#[test]
 fn bridge_and_ports_carry_pings_and_tcp() {
     let (mut host, _switch) = host(&["c1", "c2"]);
     let network = json!({"name": "lan", "bridge": ["named-uuid", "ovs0"], "ipam": "sequential",

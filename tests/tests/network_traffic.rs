@@ -201,14 +201,6 @@ fn what_cannot_be_is_refused() {
     let there = host.row("ports", "tap0")["_uuid"].clone();
     let (_, no_end) = host.refused(&[update("ports", "a", &json!({"mirror": ["uuid", there]}))]);
     assert!(no_end.contains("mirror") && no_end.contains("no veth"), "{no_end}");
-    let switch = json!({"op": "insert", "table": "bridges", "uuid-name": "sw", "row": {"name": "sw0", "kind": "ovs"}});
-    let on_it = json!({"op": "insert", "table": "ports", "row": {"name": "s", "netns": "a", "ifname": "eth1", "bridge": ["named-uuid", "sw"],
-        "ingress_rate": RATE}});
-    let (_, switched) = host.refused(&[switch, on_it]);
-    assert!(
-        switched.contains("ingress_rate") && switched.contains("Open vSwitch"),
-        "{switched}"
-    );
     let uuid = |host: &mut Host, name: &str| host.row("ports", name)["_uuid"].clone();
     let (a, b) = (uuid(&mut host, "a"), uuid(&mut host, "b"));
     let (_, itself) = host.refused(&[update("ports", "a", &json!({"mirror": ["uuid", a]}))]);

@@ -510,6 +510,7 @@ mod tests {
         let (br0, name) = (LinkName::observed("br0"), LinkName::observed("p1"));
         let row = OvsPortRow {
             port: OvsPort::system(name.clone(), br0),
+            foreign_qos: None,
             is_foreign_shape: false,
             mark: OvsMark::default(),
             progress: OvsProgress::default(),

@@ -30,7 +30,7 @@ pub use self::dhcp::Dhcp;
 pub use self::firewall::Firewall;
 pub use self::flood::Flood;
 pub use self::names::{Listen, NameServer, ResolvConf, ResolvConfSet};
-pub use self::ovs::{DATAPATH_NETDEV, INTERNAL, OvsBridge, OvsMark, OvsOperation, OvsPort, PATCH};
+pub use self::ovs::{DATAPATH_NETDEV, INTERNAL, OvsBridge, OvsMark, OvsOperation, OvsPort, PATCH, QUEUE_LEFT};
 pub use self::port::{Datapath, Port, PortKind, RANK, Role, Single};
 pub use self::routes::Routes;
 pub use self::spec::{

@@ -72,9 +72,9 @@ prop_compose! {
 
 prop_compose! {
     /// A port for a veth, or an internal one.
-    fn ovs_port(at: usize)(present: bool, internal: bool, bridge in 0_usize..3, tag in proptest::option::of(1_u16..3)) -> Option<Wanted> {
+    fn ovs_port(at: usize)(present: bool, internal: bool, bridge in 0_usize..3, tag in proptest::option::of(1_u16..3), protected: bool, leaves_queue: bool) -> Option<Wanted> {
         let port = if internal { format!("int{at}") } else { format!("vi{at}") };
-        let mut port = OvsPort { tag, ..OvsPort::system(name(&port), ovs(bridge).name) };
+        let mut port = OvsPort { tag, protected, leaves_queue, ..OvsPort::system(name(&port), ovs(bridge).name) };
         if internal {
             port.interface = "internal".into();
         }
@@ -619,6 +619,8 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
         Object::OvsPort(port) => {
             let row = mirror.ovs().port(&port.name).unwrap();
             assert_eq!((&row.port.bridge, row.port.tag), (&port.bridge, port.tag));
+            let settings = |port: &OvsPort| (port.protected, port.leaves_queue);
+            assert_eq!(settings(&row.port), settings(port));
             assert!(!port.is_internal() || host.link(&port.name).unwrap().up);
         }
         Object::Addresses(on) => {

@@ -99,11 +99,14 @@ fn check_port(tables: &Tables, transaction: &Transaction<'_>, row: &Arc<Row>) ->
     let bridge = reference(row, columns.bridge)
         .or_else(|| network.and_then(|network| reference(network, tables.networks.bridge)))
         .and_then(|uuid| transaction.row(tables.bridges.this, uuid));
-    let is_linux = bridge.is_some_and(|row| text(row, tables.bridges.kind) != "ovs");
     for (column, name) in [(columns.anti_spoof, "anti_spoof"), (columns.isolated, "isolated")] {
-        if row.get(column).as_bool() == Some(true) && !is_linux {
-            return Err(blame.fault(name, "only a port of a Linux bridge can be kept from others"));
+        if row.get(column).as_bool() == Some(true) && bridge.is_none() {
+            return Err(blame.fault(name, "only a port of a bridge can be kept from others"));
         }
+    }
+    let is_switched = bridge.is_some_and(|row| text(row, tables.bridges.kind) == "ovs");
+    if row.get(columns.anti_spoof).as_bool() == Some(true) && is_switched {
+        return Err(blame.fault("anti_spoof", "only to be had on a bridge of kind \"linux\""));
     }
     if row.get(columns.forwards).is_empty() {
         return Ok(());

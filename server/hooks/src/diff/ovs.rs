@@ -8,7 +8,7 @@ use ecow::eco_format;
 use super::{End, For, Planner, Verdict, reference};
 use crate::mirror::{Link, Namespace, NamespaceId, OvsBridgeRow, OvsPortRow, OvsProgress};
 use crate::name::LinkName;
-use crate::object::{Object, ObjectKey, OvsBridge, OvsMark, OvsOperation, OvsPort, Owner};
+use crate::object::{Object, ObjectKey, OvsBridge, OvsMark, OvsOperation, OvsPort, Owner, QUEUE_LEFT};
 use crate::plan::{LinkChange, Operation, Phase};
 
 /// The kinds of the links that Open vSwitch makes, in user space and in the kernel.
@@ -82,10 +82,18 @@ impl<'a> Planner<'a> {
         }
         let mut needs = self.ovs_bridge_of(port)?;
         needs.extend(self.ovs_device(port, host)?);
-        let wanted = OvsPort {
+        let mut wanted = OvsPort {
             ipv6: false,
             ..port.clone()
         };
+        if let Some(qos) = row.and_then(|row| row.foreign_qos.as_ref()) {
+            if wanted.leaves_queue && qos != QUEUE_LEFT {
+                let why = eco_format!("port {name} of Open vSwitch has a QoS of type {qos} that is not nonnet's");
+                return Err(Verdict::Conflict(why));
+            }
+            // What somebody else gave the port stays.
+            wanted.leaves_queue = false;
+        }
         let same =
             |row: &&OvsPortRow| row.port == wanted && !row.is_foreign_shape && row.mark.owner.as_ref() == Some(owner);
         if let Some(row) = row.filter(same) {
@@ -95,7 +103,10 @@ impl<'a> Planner<'a> {
                 check_free(name, host)?;
             }
             let operation = OvsOperation::PortSet {
-                port: port.clone(),
+                port: OvsPort {
+                    leaves_queue: wanted.leaves_queue,
+                    ..port.clone()
+                },
                 mark: self.ovs_mark(owner),
                 was: row.map(|row| row.port.clone()),
             };
@@ -173,6 +184,31 @@ impl<'a> Planner<'a> {
             Verdict::Unread(reason)
         } else {
             Verdict::Waiting(reason)
+        })
+    }
+
+    /// Whether the queue of a link is safe from Open vSwitch: it is no port, or one whose queue is left alone.
+    pub(super) fn ovs_leaves_queue(&self, name: &LinkName) -> Result<(), Verdict> {
+        let key = ObjectKey::OvsPort(name.clone());
+        if self.want.get(&key).is_none() {
+            return Ok(());
+        }
+        let is_left = |row: &OvsPortRow| row.port.leaves_queue || row.foreign_qos.as_deref() == Some(QUEUE_LEFT);
+        match self.have.ovs().port(name) {
+            Some(row) if is_left(row) && row.progress.pending.is_none() => return Ok(()),
+            Some(OvsPortRow {
+                foreign_qos: Some(qos), ..
+            }) if qos != QUEUE_LEFT => {
+                return Err(Verdict::Waiting(eco_format!(
+                    "port {name} of Open vSwitch has a QoS of type {qos}"
+                )));
+            }
+            _ => {}
+        }
+        let reason = eco_format!("Open vSwitch does not leave the queue of {name} alone yet");
+        Err(match self.diff.verdicts.get(&key) {
+            Some(Verdict::Planned | Verdict::Unread(_)) => Verdict::Unread(reason),
+            _ => Verdict::Waiting(reason),
         })
     }
 

@@ -75,12 +75,22 @@ impl<'a> Planner<'a> {
                 return Err(Verdict::Conflict(why));
             }
         }
+        // What is there without a queue of its own is there while the switch is waited for.
+        let left = if traffic.to_port.is_some() {
+            self.ovs_leaves_queue(&traffic.link)
+        } else {
+            Ok(())
+        };
         for (namespace, space, name, have, shape) in ends {
+            if left.is_err() && namespace == NamespaceId::Host && name == &traffic.link {
+                continue;
+            }
             let was = have.and_then(|link| space.queue(link.index)).and_then(Queue::shape);
             self.shape(of, named(namespace, name, have), &needs, shape, was);
         }
         let outer_end = named(NamespaceId::Host, &traffic.link, outer);
-        self.mirror(of, &outer_end, outer, host, &needs, traffic.mirror.as_ref())
+        self.mirror(of, &outer_end, outer, host, &needs, traffic.mirror.as_ref())?;
+        left
     }
 
     /// Takes away what is ours on a pair of which nobody wants anything.

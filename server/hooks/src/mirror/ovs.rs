@@ -35,6 +35,8 @@ pub struct OvsPortRow {
     pub port: OvsPort,
     /// Whether it is made otherwise than nonnet makes ports: several interfaces, another VLAN mode.
     pub is_foreign_shape: bool,
+    /// The type of the quality of service that somebody else gave it.
+    pub foreign_qos: Option<EcoString>,
     /// Whose it is.
     pub mark: OvsMark,
     /// What became of it.

@@ -78,6 +78,7 @@ impl Model {
                         ..port.clone()
                     },
                     is_foreign_shape: false,
+                    foreign_qos: None,
                     mark: mark.clone(),
                     progress: OvsProgress::default(),
                 };

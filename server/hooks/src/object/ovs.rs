@@ -49,6 +49,10 @@ pub struct OvsPort {
     pub tag: Option<u16>,
     /// The VLANs of frames with a tag.
     pub trunks: BTreeSet<u16>,
+    /// Whether it is kept from the other ports that are (`protected`).
+    pub protected: bool,
+    /// Whether Open vSwitch leaves the queue of its link to others (`qos` of type `linux-noop`); it takes away what it finds otherwise.
+    pub leaves_queue: bool,
     /// The hardware address; of an internal port only.
     pub mac: Option<Mac>,
     /// The MTU in bytes (`mtu_request`); of an internal port only.
@@ -109,6 +113,8 @@ impl OvsPort {
             options: BTreeMap::new(),
             tag: None,
             trunks: BTreeSet::new(),
+            protected: false,
+            leaves_queue: false,
             mac: None,
             mtu: None,
             ipv6: false,
@@ -131,6 +137,9 @@ pub const INTERNAL: &str = "internal";
 
 /// The type of an interface that leads to another bridge.
 pub const PATCH: &str = "patch";
+
+/// The type of quality of service by which Open vSwitch leaves the queue of a link alone.
+pub const QUEUE_LEFT: &str = "linux-noop";
 
 /// The datapath in user space.
 pub const DATAPATH_NETDEV: &str = "netdev";
@@ -226,6 +235,12 @@ impl fmt::Display for OvsPort {
         if !self.trunks.is_empty() {
             let trunks: Vec<String> = self.trunks.iter().map(u16::to_string).collect();
             write!(f, " trunks {}", trunks.join(","))?;
+        }
+        if self.protected {
+            f.write_str(" protected on")?;
+        }
+        if self.leaves_queue {
+            write!(f, " qos {QUEUE_LEFT}")?;
         }
         if let Some(mac) = self.mac {
             write!(f, " mac {mac}")?;

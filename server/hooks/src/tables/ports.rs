@@ -263,7 +263,7 @@ pub(crate) fn port(tables: &Tables, rows: &dyn Rows, row: &Row) -> Result<Port, 
         own.or_else(|| Some(network.as_ref()?.options.get(key)?.as_str()))
     });
     let options = options.map_err(|(key, why)| blame.fault("options", format!("{key} {why}")))?;
-    traffic::check(tables, rows, row, bridge, &blame)?;
+    traffic::check(tables, rows, row, &blame)?;
     naming::check_names(texts(row, columns.names)).map_err(|why| blame.fault("names", why))?;
     let gateways = texts(row, columns.gateways).map(address::host);
     let gateways = gateways
@@ -589,7 +589,7 @@ fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Res
     let traffic = traffic::wanted(view, row, &port);
     let names = naming::resolv_conf(network.as_ref(), &port.netns, &addresses, told);
     let mut objects = match switch {
-        Some(bridge) => switched::port(view.tables, row, bridge, port),
+        Some(bridge) => switched::port(view.tables, (row, bridge), port, traffic.as_ref()),
         None => vec![Object::Port(port)],
     };
     objects.extend(firewall.map(Object::Firewall));

@@ -9,7 +9,7 @@ use nonnet_schema::{Atom, ColumnIndex, Uuid};
 use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::Mac;
-use crate::object::{self, Addresses, DATAPATH_NETDEV, Datapath, INTERNAL, Object, OvsBridge, OvsPort, PATCH};
+use crate::object::{self, Addresses, DATAPATH_NETDEV, Datapath, INTERNAL, Object, OvsBridge, OvsPort, PATCH, Traffic};
 use crate::tables::ports::Blame;
 use crate::tables::{Rows, Tables, bridges, number, text, texts};
 
@@ -123,7 +123,12 @@ pub(crate) fn check_port(
 }
 
 /// The objects of a port on a bridge of Open vSwitch, made of the port as it would be elsewhere.
-pub(crate) fn port(tables: &Tables, row: &Row, bridge_row: &Row, mut port: object::Port) -> Vec<Object> {
+pub(crate) fn port(
+    tables: &Tables,
+    (row, bridge_row): (&Row, &Row),
+    mut port: object::Port,
+    traffic: Option<&Traffic>,
+) -> Vec<Object> {
     let Some(bridge) = port.bridge.take() else {
         return vec![Object::Port(port)];
     };
@@ -131,6 +136,8 @@ pub(crate) fn port(tables: &Tables, row: &Row, bridge_row: &Row, mut port: objec
     let on_switch = OvsPort {
         tag: tag(tables, row),
         trunks: vlans(row, columns.trunks),
+        protected: port.isolated,
+        leaves_queue: traffic.is_some_and(|traffic| traffic.to_port.is_some()),
         ..OvsPort::system(port.name.clone(), bridge)
     };
     match text(row, columns.kind) {

@@ -9,14 +9,16 @@ use ecow::EcoString;
 use nonnet_client::{Replica, Row, RowChange};
 use nonnet_hooks::mirror::{OvsBridgeRow, OvsChange, OvsPortRow, OvsProgress};
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{OvsBridge, OvsPort};
+use nonnet_hooks::object::{OvsBridge, OvsPort, QUEUE_LEFT};
 use nonnet_schema::Uuid;
 
-use super::table::{self, BRIDGE, CONTROLLER, HWADDR, INTERFACE, PORT, SWITCH};
+use super::table::{self, BRIDGE, CONTROLLER, HWADDR, INTERFACE, PORT, QOS, SWITCH};
 
 /// What is known and was told.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
+    /// The mark of the database whose rows are ours.
+    mark: EcoString,
     /// The port of an interface.
     port_of: HashMap<Uuid, Uuid>,
     /// The bridge of a port.
@@ -36,10 +38,18 @@ struct Affected {
 }
 
 impl Rows {
+    /// Nothing as yet; ours is what carries this mark.
+    pub(super) fn new(mark: EcoString) -> Self {
+        Self {
+            mark,
+            ..Self::default()
+        }
+    }
+
     /// Reads everything anew.
     pub(super) fn replace(&mut self, replica: &Replica) -> OvsChange {
         let unconfirmed = std::mem::take(&mut self.unconfirmed);
-        *self = Self::default();
+        *self = Self::new(std::mem::take(&mut self.mark));
         let (next_cfg, cur_cfg) = configuration(replica);
         self.cur_cfg = cur_cfg;
         for (bridge, row) in table::rows(replica, BRIDGE) {
@@ -101,6 +111,9 @@ impl Rows {
             match change.table.as_str() {
                 INTERFACE => affected.ports.extend(self.port_of.get(&change.uuid)),
                 CONTROLLER => affected.bridges.extend(self.bridges.keys()),
+                QOS => affected
+                    .ports
+                    .extend(table::referrers(replica, PORT, "qos", change.uuid)),
                 _ => {}
             }
         }
@@ -241,6 +254,10 @@ impl Rows {
             .collect();
         let interface = interfaces.first().copied();
         let text = |column| interface.map(|row| table::text(row, column)).unwrap_or_default();
+        let qos = table::references(row, "qos").next();
+        let qos = qos.and_then(|uuid| table::row(replica, QOS, uuid));
+        let is_our_qos =
+            qos.is_some_and(|qos| table::text(qos, "type") == QUEUE_LEFT && table::mark(qos).database == self.mark);
         let port = OvsPort {
             name: LinkName::observed(name),
             bridge: LinkName::observed(bridge),
@@ -248,6 +265,8 @@ impl Rows {
             options: interface.map(|row| table::map(row, "options")).unwrap_or_default(),
             tag: table::vlans(row, "tag").first().copied(),
             trunks: table::vlans(row, "trunks"),
+            protected: table::boolean(row, "protected"),
+            leaves_queue: is_our_qos,
             mac: text("mac").parse().ok(),
             mtu: interface.and_then(mtu),
             ipv6: false,
@@ -255,6 +274,7 @@ impl Rows {
         let vlan_mode = Some(table::text(row, "vlan_mode")).filter(|mode| !mode.is_empty());
         Some(OvsPortRow {
             is_foreign_shape: interfaces.len() != 1 || text("name") != name || vlan_mode != port.vlan_mode(),
+            foreign_qos: qos.filter(|_| !is_our_qos).map(|qos| table::text(qos, "type").into()),
             mark: table::mark(row),
             progress: self.progress(&port.name, interface),
             port,

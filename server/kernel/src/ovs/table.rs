@@ -16,6 +16,7 @@ pub(super) const BRIDGE: &str = "Bridge";
 pub(super) const PORT: &str = "Port";
 pub(super) const INTERFACE: &str = "Interface";
 pub(super) const CONTROLLER: &str = "Controller";
+pub(super) const QOS: &str = "QoS";
 
 /// The key of `external_ids` that names the row that wants a row.
 pub(super) const OWNER: &str = "nonnet";
@@ -46,7 +47,16 @@ pub(super) fn selection() -> Selection {
         )
         .columns(
             PORT,
-            &["name", "interfaces", "tag", "trunks", "vlan_mode", "external_ids"],
+            &[
+                "name",
+                "interfaces",
+                "tag",
+                "trunks",
+                "vlan_mode",
+                "protected",
+                "qos",
+                "external_ids",
+            ],
         )
         .columns(
             INTERFACE,
@@ -62,6 +72,7 @@ pub(super) fn selection() -> Selection {
             ],
         )
         .columns(CONTROLLER, &["target"])
+        .columns(QOS, &["type", "external_ids"])
 }
 
 /// The row of that UUID.
@@ -96,6 +107,19 @@ pub(super) fn value<'a>(row: &'a Row, column: &str, key: &str) -> Option<&'a str
 pub(super) fn references(row: &Row, column: &str) -> impl Iterator<Item = Uuid> {
     let keys = row.get(column).into_iter().flat_map(Datum::keys);
     keys.filter_map(Atom::as_uuid)
+}
+
+/// The rows of a table that refer to a row in a column.
+pub(super) fn referrers<'a>(
+    replica: &'a Replica,
+    table: &'a str,
+    column: &'a str,
+    to: Uuid,
+) -> impl Iterator<Item = Uuid> + 'a {
+    let refers = move |row: &Row| references(row, column).any(|uuid| uuid == to);
+    rows(replica, table)
+        .filter(move |(_, row)| refers(row))
+        .map(|(uuid, _)| uuid)
 }
 
 /// The VLANs in a column.

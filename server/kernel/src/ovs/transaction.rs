@@ -2,15 +2,15 @@
 //!
 //! Every change of a row that exists says in its condition that the row carries our mark: what became somebody else's in between is left as it is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use nonnet_client::{Replica, Transaction, value};
+use nonnet_client::{Replica, Row, Transaction, value};
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{INTERNAL, OvsBridge, OvsMark, OvsOperation, OvsPort};
+use nonnet_hooks::object::{INTERNAL, OvsBridge, OvsMark, OvsOperation, OvsPort, QUEUE_LEFT};
 use nonnet_schema::Uuid;
 use serde_json::{Map, Value, json};
 
-use super::table::{self, BRIDGE, CONTROLLER, DATABASE, HWADDR, INTERFACE, MARK, OWNER, PORT, SWITCH};
+use super::table::{self, BRIDGE, CONTROLLER, DATABASE, HWADDR, INTERFACE, MARK, OWNER, PORT, QOS, SWITCH};
 
 /// Makes transactions for a database with this mark.
 #[derive(Debug)]
@@ -20,8 +20,23 @@ pub(super) struct Composer<'a> {
     transaction: Transaction,
     /// The rows of ours, by table and name.
     rows: HashMap<(&'static str, LinkName), Uuid>,
+    /// The row of ours by which queues are left alone, which is one for all ports.
+    qos: Qos,
     /// For each operation of the plan, the operations of the transaction that must each match a row.
     must_match: Vec<Vec<usize>>,
+}
+
+/// The row of ours by which queues are left alone.
+#[derive(Debug, Default)]
+struct Qos {
+    /// Where it is.
+    there: Option<Uuid>,
+    /// The reference to the one that the transaction makes.
+    made: Option<Value>,
+    /// Whether the transaction has a port refer to the one that is there.
+    is_wanted: bool,
+    /// The ports that refer to the one that is there.
+    users: HashSet<Uuid>,
 }
 
 /// A transaction, and how to read its results.
@@ -43,12 +58,14 @@ pub(super) fn compose<'a>(
         mark,
         transaction: Transaction::new(DATABASE),
         rows: our_rows(replica, mark),
+        qos: our_qos(replica, mark),
         must_match: Vec::new(),
     };
     for operation in operations {
         composer.must_match.push(Vec::new());
         composer.operation(operation);
     }
+    composer.collect_qos();
     let Composer {
         mut transaction,
         must_match,
@@ -71,6 +88,22 @@ fn our_rows(replica: &Replica, mark: &str) -> HashMap<(&'static str, LinkName), 
         .collect()
 }
 
+fn our_qos(replica: &Replica, mark: &str) -> Qos {
+    let is_ours = |row: &&(Uuid, &Row)| table::text(row.1, "type") == QUEUE_LEFT && table::mark(row.1).database == mark;
+    let there = table::rows(replica, QOS)
+        .find(|row| is_ours(&row))
+        .map(|(uuid, _)| uuid);
+    let users = there
+        .into_iter()
+        .flat_map(|uuid| table::referrers(replica, PORT, "qos", uuid));
+    Qos {
+        there,
+        made: None,
+        is_wanted: false,
+        users: users.collect(),
+    }
+}
+
 impl Composer<'_> {
     fn operation(&mut self, operation: &OvsOperation) {
         match operation {
@@ -81,7 +114,7 @@ impl Composer<'_> {
             OvsOperation::BridgeDel { name } => self.delete_bridge(name),
             OvsOperation::PortSet { port, mark, was } => match was {
                 Some(was) if was.bridge == port.bridge && self.has_one_interface(&port.name) => {
-                    self.set_port(port, mark);
+                    self.set_port(port, mark, was);
                 }
                 Some(_) => {
                     self.delete_port(&port.name);
@@ -131,6 +164,14 @@ impl Composer<'_> {
 
     fn delete_bridge(&mut self, name: &LinkName) {
         if let Some(uuid) = self.still_ours(BRIDGE, name) {
+            let bridge = table::row(self.replica, BRIDGE, uuid);
+            let ports: Vec<Uuid> = bridge
+                .into_iter()
+                .flat_map(|row| table::references(row, "ports"))
+                .collect();
+            for port in ports {
+                self.release_qos(port);
+            }
             let mutation = json!(["bridges", "delete", value::uuid(uuid)]);
             self.mutate(SWITCH, json!([]), vec![mutation]);
         }
@@ -149,7 +190,10 @@ impl Composer<'_> {
         let mut row = interface(port);
         row.extend(object(json!({"name": port.name.as_str(), "external_ids": marks(mark)})));
         let interface = self.transaction.insert(INTERFACE, row).reference();
-        let mut row = vlans(port);
+        let mut row = settings_of_port(port);
+        if port.leaves_queue {
+            row.insert("qos".to_owned(), self.qos_reference(mark));
+        }
         row.extend(object(json!({
             "name": port.name.as_str(),
             "interfaces": interface,
@@ -160,9 +204,21 @@ impl Composer<'_> {
         self.mutate(BRIDGE, bridge, vec![json!(["ports", "insert", made])]);
     }
 
-    fn set_port(&mut self, port: &OvsPort, mark: &OvsMark) {
+    fn set_port(&mut self, port: &OvsPort, mark: &OvsMark, was: &OvsPort) {
         let ours = self.named(&port.name);
-        self.update(PORT, &ours, vlans(port));
+        let mut row = settings_of_port(port);
+        match (was.leaves_queue, port.leaves_queue) {
+            (false, true) => {
+                row.insert("qos".to_owned(), self.qos_reference(mark));
+            }
+            (true, false) => {
+                if let Some(uuid) = self.rows.get(&(PORT, port.name.clone())) {
+                    self.release_qos(*uuid);
+                }
+            }
+            (false, false) | (true, true) => {}
+        }
+        self.update(PORT, &ours, row);
         self.mutate(PORT, ours.clone(), remark(mark));
         self.update(INTERFACE, &ours, interface(port));
         self.mutate(INTERFACE, ours, remark(mark));
@@ -170,9 +226,45 @@ impl Composer<'_> {
 
     fn delete_port(&mut self, name: &LinkName) {
         if let Some(uuid) = self.still_ours(PORT, name) {
+            self.release_qos(uuid);
             let port = value::uuid(uuid);
             let condition = json!([["ports", "includes", port]]);
             self.mutate(BRIDGE, condition, vec![json!(["ports", "delete", port])]);
+        }
+    }
+
+    /// The reference to the row by which queues are left alone, which is made if there is none.
+    fn qos_reference(&mut self, mark: &OvsMark) -> Value {
+        if let Some(uuid) = self.qos.there {
+            self.qos.is_wanted = true;
+            return value::uuid(uuid);
+        }
+        let Qos { made, .. } = &mut self.qos;
+        let make = || {
+            let row = json!({"type": QUEUE_LEFT, "external_ids": value::map([(MARK, mark.database.as_str())])});
+            self.transaction.insert(QOS, object(row)).reference()
+        };
+        made.get_or_insert_with(make).clone()
+    }
+
+    /// Takes a port's reference to that row away: a row that goes still counts as one that refers to it.
+    fn release_qos(&mut self, port: Uuid) {
+        if self.qos.users.remove(&port) {
+            let condition = json!([["_uuid", "==", value::uuid(port)]]);
+            let row = object(json!({"qos": optional(None::<Value>)}));
+            self.transaction.update(PORT, condition, row);
+        }
+    }
+
+    /// Deletes that row when no port refers to it any more: `ovsdb-server` collects none of these.
+    fn collect_qos(&mut self) {
+        if let Some(uuid) = self
+            .qos
+            .there
+            .filter(|_| self.qos.users.is_empty() && !self.qos.is_wanted)
+        {
+            let condition = json!([["_uuid", "==", value::uuid(uuid)]]);
+            self.transaction.delete(QOS, condition);
         }
     }
 
@@ -268,11 +360,12 @@ fn interface(port: &OvsPort) -> Map<String, Value> {
     }))
 }
 
-fn vlans(port: &OvsPort) -> Map<String, Value> {
+fn settings_of_port(port: &OvsPort) -> Map<String, Value> {
     object(json!({
         "tag": optional(port.tag),
         "trunks": value::set(port.trunks.iter().copied()),
         "vlan_mode": optional(port.vlan_mode()),
+        "protected": port.protected,
     }))
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn run(address: Address, mark: EcoString, mut orders: Unbounded
         tracing::info!(%address, "Open vSwitch is there");
         let mut following = Following {
             replica,
-            rows: Rows::default(),
+            rows: Rows::new(mark.clone()),
             mark: &mark,
             tell: &tell,
             queue: VecDeque::new(),

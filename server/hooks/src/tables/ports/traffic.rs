@@ -3,7 +3,7 @@
 //! Takes rows, gives the wanted object or what is wrong. Rates are seen from inside: `ingress_rate` is of what the port receives.
 
 use nonnet_engine::Row;
-use nonnet_schema::{ColumnIndex, Uuid};
+use nonnet_schema::ColumnIndex;
 
 use crate::fault::Fault;
 use crate::limits::MIRRORS_MAX;
@@ -11,7 +11,7 @@ use crate::link::check_name;
 use crate::object::{self, Shape, Traffic};
 use crate::tables::ports::Blame;
 use crate::tables::ports::kind::Source;
-use crate::tables::{Rows, Tables, View, reference, switched, text};
+use crate::tables::{Rows, Tables, View, reference, text};
 
 /// The rates and the copy that the row asks for.
 pub(super) fn wanted(view: &View<'_>, row: &Row, port: &object::Port) -> Option<Traffic> {
@@ -63,7 +63,6 @@ pub(super) fn check(
     tables: &Tables,
     rows: &dyn Rows,
     row: &Row,
-    bridge: Option<Uuid>,
     blame: &Blame<'_>,
 ) -> Result<(), Fault> {
     let columns = &tables.ports;
@@ -75,14 +74,8 @@ pub(super) fn check(
         ("egress_rate", rate(row, columns.egress_rate).is_some()),
     ];
     let mut columns_asked = asked.iter().filter(|(_, asked)| *asked).map(|(column, _)| *column);
-    if let Some(column) = columns_asked.clone().next().filter(|_| kind != "veth") {
+    if let Some(column) = columns_asked.next().filter(|_| kind != "veth") {
         let why = format!("a port of kind {kind} has no end on the host where this could be done; a veth has");
-        return Err(blame.fault(column, why));
-    }
-    // It takes away the queues and filters that others put on its ports, those of nonnet too. The end inside is none of its ports.
-    let is_switched = switched::ovs_bridge(tables, rows, bridge).is_some();
-    if let Some(column) = columns_asked.find(|column| is_switched && *column != "egress_rate") {
-        let why = "not to be had yet on a bridge of kind \"ovs\", where Open vSwitch takes it away; a bridge of kind \"linux\" has it";
         return Err(blame.fault(column, why));
     }
     let Some(target) = target else { return Ok(()) };
