@@ -13,6 +13,7 @@
 //! leaves, their number and the length of the body determine its bytes.
 
 use ecow::EcoString;
+use nonnet_schema::Uuid;
 
 use crate::canonical::{DecodeError, Input, Problem, write_varint};
 use crate::hash;
@@ -119,6 +120,46 @@ pub fn leaves(bytes: &[u8]) -> Result<Vec<&[u8]>, DecodeError> {
         leaves.push(input.bytes(length)?);
     }
     Ok(leaves)
+}
+
+/// The UUIDs of the rows that a body changes, without what became of them.
+///
+/// # Errors
+/// Where a leaf does not begin as it should.
+pub fn row_uuids(bytes: &[u8]) -> Result<Vec<Uuid>, DecodeError> {
+    let mut uuids = Vec::new();
+    for leaf in leaves(bytes)? {
+        uuids.extend(row_uuid(leaf).map_err(|error| within(bytes, leaf, error))?);
+    }
+    Ok(uuids)
+}
+
+/// What a body says of one row, and of where it comes from; None where it does not change the row.
+///
+/// # Errors
+/// Where the leaves of these cannot be decoded.
+pub fn row(bytes: &[u8], uuid: Uuid) -> Result<Option<(Meta, RowDelta)>, DecodeError> {
+    let leaves = leaves(bytes)?;
+    for leaf in &leaves {
+        let of_leaf = |error| within(bytes, leaf, error);
+        if row_uuid(leaf).map_err(of_leaf)? == Some(uuid) {
+            let delta = RowDelta::decode(leaf).map_err(of_leaf)?;
+            let meta = leaves.first().map(|leaf| Meta::decode(leaf)).transpose()?;
+            return Ok(meta.map(|meta| (meta, delta)));
+        }
+    }
+    Ok(None)
+}
+
+/// The row that a leaf is about.
+fn row_uuid(leaf: &[u8]) -> Result<Option<Uuid>, DecodeError> {
+    if leaf.first() != Some(&LEAF_ROW) {
+        return Ok(None);
+    }
+    let mut input = Input::new(leaf);
+    expect_tag(&mut input, LEAF_ROW)?;
+    input.text()?;
+    Ok(Some(input.uuid()?))
 }
 
 /// The error of a leaf, counted from the start of the body.

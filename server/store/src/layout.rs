@@ -4,8 +4,9 @@
 //! log(seq, hash, header, body)   every record
 //! row(tbl, uuid, fields, sum)    the rows as of a record
 //! setting(name, datum)           'schema': the schema's text; 'rows': the record that the rows are as of, their number and their sum;
-//!                                'txn': the first record that is not in txn (u64)
+//!                                'txn': the first record that is not in txn (u64); 'rowlog': the first that is not in rowlog (u64)
 //! txn(id, seq)                   from the first 8 bytes of a record's hash (big-endian) to its number; since format 2
+//! rowlog(row, seq)               from the first 8 bytes of a row's UUID (big-endian) to the records that changed it; since format 3
 //! ```
 //!
 //! `tree` and `checkpoint` are names that later versions use. `application_id` is "NNC1", `user_version` the format.
@@ -23,28 +24,43 @@ use crate::limits::{BUSY_TIMEOUT, FORMAT_VERSION, FORMAT_VERSION_MIN};
 
 pub(crate) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"NNC1");
 
-/// The objects of the file with the exact text that makes them, sorted by name.
-const OBJECTS: [(&str, &str); 4] = [
-    (
-        "log",
-        "CREATE TABLE log(seq INTEGER PRIMARY KEY, hash BLOB, header BLOB, body BLOB)",
-    ),
-    (
-        "row",
-        "CREATE TABLE row(tbl TEXT, uuid BLOB, fields BLOB, sum BLOB, PRIMARY KEY(tbl, uuid)) WITHOUT ROWID",
-    ),
-    (
-        "setting",
-        "CREATE TABLE setting(name TEXT PRIMARY KEY, datum BLOB) WITHOUT ROWID",
-    ),
-    TRANSACTIONS,
-];
+/// A table of the file.
+struct Object {
+    name: &'static str,
+    /// The exact text that makes it.
+    text: &'static str,
+    /// The first format that has it.
+    since: i32,
+}
 
-/// What format 2 added.
-const TRANSACTIONS: (&str, &str) = (
-    "txn",
-    "CREATE TABLE txn(id INTEGER, seq INTEGER, PRIMARY KEY(id, seq)) WITHOUT ROWID",
-);
+/// The objects of the file.
+const OBJECTS: [Object; 5] = [
+    Object {
+        name: "log",
+        text: "CREATE TABLE log(seq INTEGER PRIMARY KEY, hash BLOB, header BLOB, body BLOB)",
+        since: 1,
+    },
+    Object {
+        name: "row",
+        text: "CREATE TABLE row(tbl TEXT, uuid BLOB, fields BLOB, sum BLOB, PRIMARY KEY(tbl, uuid)) WITHOUT ROWID",
+        since: 1,
+    },
+    Object {
+        name: "setting",
+        text: "CREATE TABLE setting(name TEXT PRIMARY KEY, datum BLOB) WITHOUT ROWID",
+        since: 1,
+    },
+    Object {
+        name: "txn",
+        text: "CREATE TABLE txn(id INTEGER, seq INTEGER, PRIMARY KEY(id, seq)) WITHOUT ROWID",
+        since: 2,
+    },
+    Object {
+        name: "rowlog",
+        text: "CREATE TABLE rowlog(row INTEGER, seq INTEGER, PRIMARY KEY(row, seq)) WITHOUT ROWID",
+        since: 3,
+    },
+];
 
 /// Why a database cannot be opened, made or read.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +109,17 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong.
         damage: Damage,
+    },
+    /// A record does not say any more what it did.
+    #[error(
+        "{} does not tell what the rows were before record {seq}: the body of that record was removed",
+        .path.display()
+    )]
+    BodyRemoved {
+        /// The file.
+        path: PathBuf,
+        /// The record.
+        seq: u64,
     },
     /// A system call failed.
     #[error("cannot {doing} {}: {source}", .path.display())]
@@ -216,8 +243,8 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Makes the tables of an empty file.
 pub(crate) fn make(connection: &Connection) -> rusqlite::Result<()> {
-    for (_, text) in OBJECTS {
-        connection.execute_batch(text)?;
+    for object in &OBJECTS {
+        connection.execute_batch(object.text)?;
     }
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", FORMAT_VERSION)
@@ -226,8 +253,11 @@ pub(crate) fn make(connection: &Connection) -> rusqlite::Result<()> {
 /// Brings a file that [`check`] has passed up to the format of this version.
 pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if format(&transaction)? < 2 {
-        transaction.execute_batch(TRANSACTIONS.1)?;
+    let found = format(&transaction)?;
+    for object in OBJECTS.iter().filter(|object| object.since > found) {
+        transaction.execute_batch(object.text)?;
+    }
+    if found < FORMAT_VERSION {
         transaction.pragma_update(None, "user_version", FORMAT_VERSION)?;
     }
     transaction.commit()
@@ -288,12 +318,12 @@ pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), OpenErro
         }
         _ => return Err(OpenError::NotOurs { path: path.to_owned() }),
     }
-    let expected = if format < 2 { &OBJECTS[..3] } else { &OBJECTS[..] };
+    let expected: Vec<&Object> = OBJECTS.iter().filter(|object| object.since <= format).collect();
     let found = objects(connection).map_err(OpenError::sqlite(path, "open"))?;
-    let is_ours = |object: &(String, String)| {
+    let is_ours = |(name, text): &(String, String)| {
         expected
             .iter()
-            .any(|(name, text)| (*name, *text) == (&object.0, &object.1))
+            .any(|object| (object.name, object.text) == (name.as_str(), text.as_str()))
     };
     if let Some((name, _)) = found.iter().find(|object| !is_ours(object)) {
         return Err(OpenError::damaged(
@@ -303,9 +333,9 @@ pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), OpenErro
     }
     match expected
         .iter()
-        .find(|(name, _)| !found.iter().any(|object| object.0 == *name))
+        .find(|object| !found.iter().any(|(name, _)| name == object.name))
     {
-        Some((name, _)) => Err(OpenError::damaged(path, Damage::Layout((*name).to_owned()))),
+        Some(object) => Err(OpenError::damaged(path, Damage::Layout(object.name.to_owned()))),
         None => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The format of the files that this version writes, and the newest that it reads.
-pub const FORMAT_VERSION: i32 = 2;
+pub const FORMAT_VERSION: i32 = 3;
 
 /// The oldest format that this version reads, and brings up to its own when it opens the file for writing.
 pub(crate) const FORMAT_VERSION_MIN: i32 = 1;
@@ -55,6 +55,12 @@ pub(crate) const READ_RECORDS: usize = 256;
 
 /// Transaction ids that are brought into their index in one go: what a commit may have to wait for.
 pub(crate) const INDEXED_RECORDS_MAX: u64 = 4096;
+
+/// Changes of rows that are brought into their index in one go, apart from those of one record: what a commit may have to wait for.
+pub(crate) const INDEXED_ROWS_MAX: usize = 4096;
+
+/// Records of a row whose numbers are read from the index in one go: most questions are answered by the newest.
+pub(crate) const ROW_SEQS_READ: usize = 256;
 
 /// Rows and elements that the answer to "what has changed since" may hold in memory; beyond it, reading everything anew costs less.
 pub(crate) const PAST_WEIGHT_MAX: usize = 2_000_000;

@@ -421,9 +421,9 @@ impl Loader<'_> {
     }
 }
 
-type Stored<'a> = (&'a str, Uuid, &'a [u8], [u8; 16]);
+pub(crate) type Stored<'a> = (&'a str, Uuid, &'a [u8], [u8; 16]);
 
-fn stored_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Stored<'a>> {
+pub(crate) fn stored_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Stored<'a>> {
     let uuid: [u8; 16] = row.get(1)?;
     Ok((
         row.get_ref(0)?.as_str()?,

@@ -102,8 +102,8 @@ fn find(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<u64>> {
     Ok(found.optional()?.map(|seq| seq as u64))
 }
 
-/// What the index holds of a hash.
-fn key(hash: &[u8]) -> i64 {
+/// What an index holds of a hash or a UUID: its first 8 bytes.
+pub(crate) fn key(hash: &[u8]) -> i64 {
     let mut bytes = [0; 8];
     bytes.iter_mut().zip(hash).for_each(|(to, from)| *to = *from);
     i64::from_be_bytes(bytes)

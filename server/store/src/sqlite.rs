@@ -17,6 +17,7 @@ use crate::limits::{
 };
 use crate::lock::Lock;
 use crate::log::{AppendError, Compaction, Log, broken_link};
+use crate::rowlog;
 use crate::rows::{self, Fields, RowMap, RowsState};
 use crate::since;
 
@@ -35,6 +36,8 @@ pub struct SqliteLog {
     rows: RowsState,
     /// The first record whose id is not in the index of ids.
     indexed: u64,
+    /// The first record whose rows are not in the index of rows.
+    rows_indexed: u64,
     /// Bytes of the records that the rows lag behind.
     lag_bytes: u64,
     /// Bytes in the write-ahead log since it was last moved into the file, about.
@@ -82,6 +85,7 @@ impl SqliteLog {
         let wal_bytes = wal.metadata().map_or(0, |metadata| metadata.len());
         let head_file = HeadFile::open(path, head)?;
         let indexed = since::indexed(&connection).map_err(OpenError::sqlite(path, "read"))?;
+        let rows_indexed = rowlog::indexed(&connection).map_err(OpenError::sqlite(path, "read"))?;
         let path = path.to_owned();
         Ok(Self {
             path,
@@ -92,6 +96,7 @@ impl SqliteLog {
             head_file,
             rows,
             indexed,
+            rows_indexed,
             lag_bytes,
             wal_bytes,
             _lock: lock,
@@ -159,6 +164,7 @@ impl SqliteLog {
         rows::write_rows(&transaction, &changed, &mut state)?;
         state.write(&transaction)?;
         let indexed = since::index(&transaction, self.indexed)?;
+        let rows_indexed = rowlog::index(&transaction, self.rows_indexed)?;
         transaction.commit()?;
         (self.rows, self.indexed) = (state, indexed);
         self.lag_bytes = if state.seq == self.head.seq {
@@ -166,11 +172,12 @@ impl SqliteLog {
         } else {
             self.lag_bytes.saturating_sub(bytes)
         };
-        self.wal_bytes += FRAME_BYTES * (2 + changed.len() as u64) + bytes;
+        self.wal_bytes += FRAME_BYTES * (2 + changed.len() as u64 + rows_indexed.pages) + bytes;
+        self.rows_indexed = rows_indexed.next;
         Ok(())
     }
 
-    /// Brings the next ids into their index, where the rows need nothing.
+    /// Brings the next records into the indexes, where the rows need nothing.
     fn index(&mut self) -> Result<(), AppendError> {
         let result = self.try_index();
         self.settle(result)
@@ -181,13 +188,22 @@ impl SqliteLog {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let indexed = since::index(&transaction, self.indexed)?;
+        let rows_indexed = rowlog::index(&transaction, self.rows_indexed)?;
         transaction.commit()?;
-        if indexed == self.indexed {
-            return Err(Stop::Damage(format!("record {indexed} is missing")));
+        if (indexed, rows_indexed.next) == (self.indexed, self.rows_indexed) {
+            return Err(Stop::Damage(format!(
+                "record {} is missing",
+                indexed.min(rows_indexed.next)
+            )));
         }
-        self.wal_bytes += FRAME_BYTES * (2 + (indexed - self.indexed) / 64);
-        self.indexed = indexed;
+        self.wal_bytes += FRAME_BYTES * (2 + (indexed - self.indexed) / 64 + rows_indexed.pages);
+        (self.indexed, self.rows_indexed) = (indexed, rows_indexed.next);
         Ok(())
+    }
+
+    /// Whether the indexes lack records.
+    fn is_index_behind(&self) -> bool {
+        self.indexed.min(self.rows_indexed) <= self.head.seq
     }
 
     /// Moves the write-ahead log into the file as far as no reader needs it; with `truncate` gives its room back too.
@@ -300,7 +316,7 @@ impl Log for SqliteLog {
     fn maintain(&mut self, idle: bool) -> Result<bool, AppendError> {
         if idle && self.rows.seq < self.head.seq {
             self.materialise()?;
-        } else if idle && self.indexed <= self.head.seq {
+        } else if idle && self.is_index_behind() {
             self.index()?;
         }
         while self.is_lagging() {
@@ -314,7 +330,7 @@ impl Log for SqliteLog {
         if self.wal_bytes > checkpoint_bytes {
             self.checkpoint(false)?;
         }
-        Ok(self.rows.seq < self.head.seq || self.indexed <= self.head.seq)
+        Ok(self.rows.seq < self.head.seq || self.is_index_behind())
     }
 
     fn compact(&mut self) -> Result<Compaction, AppendError> {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use fixture::{Model, materialise};
 use nonnet_chain::{Author, Chain, ColumnDelta, DatumChange, FaultKind, Header, Moment, Request, RowDelta, RowOp};
 use nonnet_schema::{DatabaseSchema, Datum, TableIndex, Uuid};
-use nonnet_store::{AppendError, Damage, Log, OpenError, Reader, open};
+use nonnet_store::{AppendError, Damage, FORMAT_VERSION, Log, OpenError, Reader, open};
 
 #[test]
 fn what_was_appended_is_there_after_each_reopening() {
@@ -98,13 +98,14 @@ fn a_newer_format_is_refused() {
     let path = directory.path().join("a.db");
     Model::create(&path);
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.pragma_update(None, "user_version", 3).unwrap();
+    connection
+        .pragma_update(None, "user_version", FORMAT_VERSION + 1)
+        .unwrap();
     drop(connection);
     let error = open(&path).unwrap_err().to_string();
-    assert!(
-        error.ends_with("a.db has format 3; this version reads up to 2: use a newer nonnet"),
-        "{error}"
-    );
+    let newer = FORMAT_VERSION + 1;
+    let expected = format!("a.db has format {newer}; this version reads up to {FORMAT_VERSION}: use a newer nonnet");
+    assert!(error.ends_with(&expected), "{error}");
     assert!(matches!(Reader::open(&path), Err(OpenError::TooNew { .. })));
 }
 

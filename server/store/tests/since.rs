@@ -86,7 +86,7 @@ fn the_first_record_is_found_too() {
 }
 
 #[test]
-fn a_file_of_format_1_is_read_and_brought_up_to_format_2() {
+fn a_file_of_format_1_is_read_and_brought_up_to_the_newest() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
     let mut model = Model::create(&path);
@@ -96,7 +96,9 @@ fn a_file_of_format_1_is_read_and_brought_up_to_format_2() {
     drop(opened);
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
-        .execute_batch("DROP TABLE txn; DELETE FROM setting WHERE name = 'txn'; PRAGMA user_version = 1")
+        .execute_batch(
+            "DROP TABLE txn; DROP TABLE rowlog; DELETE FROM setting WHERE name IN ('txn', 'rowlog'); PRAGMA user_version = 1",
+        )
         .unwrap();
     drop(connection);
     assert_told(&path, &model, &states);
