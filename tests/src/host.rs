@@ -348,6 +348,30 @@ impl Host {
         self.netns.sh(script).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
+    /// What the command line prints when it is asked for this; it must end with that status. Files are in the namespace's directory.
+    #[track_caller]
+    pub fn says(&self, words: &str, status: i32) -> String {
+        let program = program::ours("nonnet").unwrap_or_else(|error| panic!("{error:#}"));
+        let script = format!(
+            "exec {} --socket {} {words}",
+            program.display(),
+            self.socket().display()
+        );
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(self.netns.directory())
+            .output()
+            .unwrap_or_else(|error| panic!("nonnet {words}: {error}"));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "nonnet {words}: {text}\n{}",
+            self.log()
+        );
+        text
+    }
+
     /// True if a shell command on the host succeeds.
     #[track_caller]
     pub fn succeeds(&self, script: &str) -> bool {

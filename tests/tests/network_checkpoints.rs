@@ -1,10 +1,8 @@
 //! Checkpoints: what is not confirmed in time, or fails, is taken back in rows and kernel, over restarts too; and the log says so.
 
 use std::collections::BTreeMap;
-use std::process::Output;
 
 use nonnet_tests::host::{Host, bridge_and_network, delete, port, update};
-use nonnet_tests::program;
 use serde_json::{Value, json};
 
 /// Tables whose rows a rollback brings back.
@@ -75,32 +73,10 @@ fn until_past(host: &mut Host, deadline_ms: i64) {
     });
 }
 
-fn nonnet(host: &Host, words: &str) -> Output {
-    let program = program::ours("nonnet").unwrap();
-    let script = format!(
-        "exec {} --socket {} {words}",
-        program.display(),
-        host.socket().display()
-    );
-    std::process::Command::new("sh")
-        .args(["-c", &script])
-        .current_dir(host.netns.directory())
-        .output()
-        .unwrap()
-}
-
 /// What the command line prints; it must end with that status.
 #[track_caller]
 fn says(host: &Host, words: &str, status: i32) -> String {
-    let output = nonnet(host, words);
-    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    assert_eq!(
-        output.status.code(),
-        Some(status),
-        "nonnet {words}: {text}\n{}",
-        host.log()
-    );
-    text
+    host.says(words, status)
 }
 
 #[test]

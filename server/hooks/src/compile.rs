@@ -12,10 +12,10 @@ use nonnet_schema::{TableIndex, TableSchema, Uuid};
 use crate::directory::Directory;
 use crate::healing;
 use crate::naming;
-use crate::object::Owner;
+use crate::object::{Moving, Owner};
 use crate::reconcile::{Desired, Heal};
 use crate::referrers::{Referrers, RowKey};
-use crate::tables::{SchemaMismatch, Tables, View, owner};
+use crate::tables::{SchemaMismatch, Tables, View, checkpoints, owner};
 
 /// Columns that belong to clients: nothing here reads them.
 const UNREAD: &str = "external_ids";
@@ -26,6 +26,7 @@ pub struct Compiler {
     tables: Tables,
     referrers: Referrers,
     directory: Directory,
+    moving: Moving,
 }
 
 impl Compiler {
@@ -38,7 +39,9 @@ impl Compiler {
             tables: Tables::find(database.schema())?,
             referrers: Referrers::new(database),
             directory: Directory::default(),
+            moving: Moving::default(),
         };
+        compiler.moving = checkpoints::moving(&compiler.tables.checkpoints, database);
         let mut all = BTreeSet::new();
         for table in [compiler.tables.ports.this, compiler.tables.networks.this] {
             all.extend(database.table(table).rows().map(|row| (table, row.uuid())));
@@ -102,10 +105,26 @@ impl Compiler {
             }
         }
         self.note_names(database, &mut dirty);
+        self.note_checkpoints(database, changes, &mut dirty);
         dirty
             .into_iter()
             .filter_map(|key| self.desired(database, key))
             .collect()
+    }
+
+    /// Takes the checkpoints as they are now, if that is news. Bridges with uplinks are others then.
+    fn note_checkpoints(&mut self, database: &Database, changes: &ChangeSet, dirty: &mut BTreeSet<RowKey>) {
+        let (columns, bridges) = (&self.tables.checkpoints, &self.tables.bridges);
+        if !changes.changes().iter().any(|change| change.table == columns.this) {
+            return;
+        }
+        let now = checkpoints::moving(columns, database);
+        if now != self.moving {
+            self.moving = now;
+            let rows = database.table(bridges.this).rows();
+            let with_uplinks = rows.filter(|row| !row.get(bridges.uplinks).is_empty());
+            dirty.extend(with_uplinks.map(|row| (bridges.this, row.uuid())));
+        }
     }
 
     /// The names of ports as they are now.
@@ -140,6 +159,7 @@ impl Compiler {
                 rows: database,
                 referrers: &self.referrers,
                 directory: &self.directory,
+                moving: &self.moving,
             };
             let zone = database
                 .table(networks)
@@ -156,6 +176,7 @@ impl Compiler {
             rows: database,
             referrers: &self.referrers,
             directory: &self.directory,
+            moving: &self.moving,
         };
         let row = database.table(table).row(uuid);
         let desired = self.tables.wanted(&view, table, row.map(Arc::as_ref))?;

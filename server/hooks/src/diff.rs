@@ -18,6 +18,7 @@ mod traffic;
 mod wireguard;
 
 pub(crate) use self::names::stray_file;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ecow::{EcoString, eco_format};
@@ -353,10 +354,15 @@ impl<'a> Planner<'a> {
         if !self.want.mark().is_ours(link.group) {
             return self.release(of, link);
         }
+        let needs = if namespace == NamespaceId::Host && link.kind == "bridge" {
+            self.release_moved(link)
+        } else {
+            vec![]
+        };
         let operation = Operation::LinkDel {
             link: reference(namespace, link),
         };
-        let at = self.step(of, Phase::Delete, &[], operation);
+        let at = self.step(of, Phase::Delete, &needs, operation);
         self.deleted.insert((namespace, link.index), at);
         at
     }
@@ -365,6 +371,16 @@ impl<'a> Planner<'a> {
         if let Some(link) = host.link(&bridge.name).filter(|link| self.may_take(link, bridge.adopt)) {
             return self.adopt_bridge(of, owner, bridge, host, link);
         }
+        let (mac, ipv6) = self.lent(&bridge.name, host);
+        let bridge = &if mac.is_some() || ipv6 {
+            Cow::Owned(Bridge {
+                mac: mac.or(bridge.mac),
+                ipv6: bridge.ipv6 || ipv6,
+                ..bridge.clone()
+            })
+        } else {
+            Cow::Borrowed(bridge)
+        };
         let have = self.ours(&bridge.name, host)?;
         let needs = match have {
             Some(link) if link.kind != "bridge" => vec![self.delete(of, NamespaceId::Host, link)],

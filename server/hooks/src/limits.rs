@@ -36,6 +36,11 @@ pub const PEERS_MAX: usize = 4_096;
 /// Protocol number of the addresses and routes that nonnet makes (`IFA_PROTO`, `rtm_protocol`).
 pub const PROTOCOL: u8 = 110;
 
+/// Protocol number of an uplink's addresses while they are on its bridge; those that a router's advertisements made have the second.
+pub const PROTOCOL_MOVED: u8 = 111;
+/// See [`PROTOCOL_MOVED`].
+pub const PROTOCOL_MOVED_ADVERTISED: u8 = 112;
+
 /// Ports of one forward that lead to other ports: each is an element of its own, while any number of same ports is one.
 pub const FORWARD_PORTS_MAX: u16 = 1_024;
 

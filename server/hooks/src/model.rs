@@ -22,7 +22,9 @@ use crate::mirror::{
 use crate::name::{LinkName, Mac};
 use crate::object::firewall::{Borrow, ElementChange, Installed};
 use crate::object::wireguard::{WireguardOperation, WireguardState};
-use crate::object::{BridgeSettings, Flood, Hook, Owner, Shape, Spec, TrafficChange, TrafficSet, Vlans};
+use crate::object::{
+    AddressesMove, BridgeSettings, Flood, Hook, Owner, Shape, Spec, TrafficChange, TrafficSet, Vlans, takes,
+};
 use crate::plan::{LinkChange, LinkRef, NewLink, Operation, Outcome, PlacedRoute, Plan, Refusal};
 
 const ENOENT: i32 = 2;
@@ -120,6 +122,26 @@ impl Model {
         self.insert(id, link).map(|(_, seen)| vec![seen]).unwrap_or_default()
     }
 
+    /// Gives a link an address as somebody else would.
+    pub fn add_foreign_address(&mut self, id: NamespaceId, name: &LinkName, address: IpNet) -> Vec<Observation> {
+        let link = LinkRef {
+            namespace: id,
+            name: name.clone(),
+            index: None,
+        };
+        let (Ok(index), Some(space)) = (self.find(&link), self.namespaces.get_mut(&id)) else {
+            return Vec::new();
+        };
+        let address = Address {
+            index,
+            address,
+            protocol: 0,
+            state: AddressState::Ready,
+        };
+        space.addresses.push(address.clone());
+        vec![observed(id, Change::AddressSet(address))]
+    }
+
     /// Makes a container of somebody else's.
     pub fn add_foreign_container(&mut self, id: &str) -> Vec<Observation> {
         vec![self.containers.add_foreign(id)]
@@ -177,6 +199,7 @@ impl Model {
             }
             Operation::AddressAdd { link, address, .. } => self.address_add(link, *address),
             Operation::AddressDel { link, address } => self.address_del(link, *address),
+            Operation::AddressesMove(all) => self.addresses_move(all),
             Operation::RouteAdd(route) => self.route_add(route, false),
             Operation::RouteReplace { new, .. } => self.route_add(new, true),
             Operation::RouteDel(route) => self.route_del(route),
@@ -610,6 +633,28 @@ impl Model {
             return Err(refusal(EADDRNOTAVAIL, "Cannot assign requested address"));
         }
         Ok(vec![observed(link.namespace, Change::AddressGone(index, address))])
+    }
+
+    /// Moves addresses, with all routes through their link that are not ours.
+    fn addresses_move(&mut self, all: &AddressesMove) -> Result<Vec<Observation>, Refusal> {
+        let (from, to) = (self.find(&all.from)?, self.find(&all.to)?);
+        let space = self.space(all.to.namespace)?;
+        let mut changes = Vec::new();
+        for address in space.addresses.iter_mut().filter(|address| address.index == from) {
+            if let Some(protocol) = takes(address, all.back) {
+                (address.index, address.protocol) = (to, protocol);
+                changes.push(Change::AddressSet(address.clone()));
+                changes.push(Change::AddressGone(from, address.address));
+            }
+        }
+        let is_foreign = |route: &InstalledRoute| route.index == Some(from) && route.protocol != PROTOCOL;
+        for route in space.routes.iter_mut().filter(|route| is_foreign(route)) {
+            changes.push(Change::RouteGone(route.clone()));
+            route.index = Some(to);
+            changes.push(Change::RouteSet(route.clone()));
+        }
+        let changes = changes.into_iter();
+        Ok(changes.map(|change| observed(all.to.namespace, change)).collect())
     }
 
     fn route_add(&mut self, placed: &PlacedRoute, replace: bool) -> Result<Vec<Observation>, Refusal> {

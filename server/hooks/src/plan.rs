@@ -15,7 +15,8 @@ use crate::object::container::{ContainerOperation, MeshOperation};
 use crate::object::firewall::{Borrow, ElementChange};
 use crate::object::wireguard::WireguardOperation;
 use crate::object::{
-    BridgeSettings, Flood, Listen, ObjectKey, OvsOperation, Owner, ResolvConfSet, Route, Spec, TrafficSet, Vlans,
+    AddressesMove, BridgeSettings, Flood, Listen, ObjectKey, OvsOperation, Owner, ResolvConfSet, Route, Spec,
+    TrafficSet, Vlans,
 };
 
 /// When a step runs: all steps of a phase are over before the next phase begins.
@@ -194,6 +195,8 @@ pub enum Operation {
         /// The address with its prefix length.
         address: IpNet,
     },
+    /// Move the addresses of an uplink to its bridge, or back, with the routes that go along.
+    AddressesMove(AddressesMove),
     /// Add a route.
     RouteAdd(PlacedRoute),
     /// Put a route in the place of another to the same destination, in one step.
@@ -391,6 +394,7 @@ impl Operation {
                 address,
                 detect: false,
             },
+            Self::AddressesMove(all) => Self::AddressesMove(all.inverse()),
             Self::RouteAdd(route) => Self::RouteDel(route),
             Self::RouteReplace { new, was } => Self::RouteReplace { new: was, was: new },
             Self::RouteDel(route) => Self::RouteAdd(route),
@@ -460,6 +464,7 @@ impl Operation {
             Self::RouteAdd(route) | Self::RouteReplace { new: route, .. } | Self::RouteDel(route) => route.namespace,
             Self::DhcpStart(start) => start.link.namespace,
             Self::LinkMove { to, .. } => to.namespace,
+            Self::AddressesMove(all) => all.to.namespace,
             Self::Flood(flood) => flood.link.namespace,
             Self::Wireguard(WireguardOperation::Set(set)) => set.link.namespace,
             Self::Sysctl { namespace, .. } => *namespace,
@@ -514,6 +519,7 @@ impl fmt::Display for Operation {
             Self::LinkDel { link } => write!(f, "delete link {link}"),
             Self::AddressAdd { link, address, .. } => write!(f, "add address {address} on {link}"),
             Self::AddressDel { link, address } => write!(f, "delete address {address} on {link}"),
+            Self::AddressesMove(all) => write!(f, "{all}"),
             Self::RouteAdd(route) => write!(f, "add route {route}"),
             Self::RouteReplace { new, was } => write!(f, "replace route {was} by {new}"),
             Self::RouteDel(route) => write!(f, "delete route {route}"),

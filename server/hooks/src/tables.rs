@@ -13,7 +13,7 @@ use nonnet_engine::{Database, Row, Transaction};
 use nonnet_schema::{Atom, ColumnIndex, DatabaseSchema, Datum, TableIndex, Uuid};
 
 use crate::directory::Directory;
-use crate::object::Owner;
+use crate::object::{Moving, Owner};
 use crate::reconcile::Desired;
 use crate::referrers::Referrers;
 
@@ -43,6 +43,8 @@ pub struct View<'a> {
     pub referrers: &'a Referrers,
     /// The names of ports.
     pub directory: &'a Directory,
+    /// The checkpoints under which an uplink's addresses may move, or may not have moved.
+    pub moving: &'a Moving,
 }
 
 /// A column's names in the schema become places: `columns!("table"; column, ...)` makes the table's `Columns`.

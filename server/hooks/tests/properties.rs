@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use nonnet_hooks::diff::{self, Verdict};
 use nonnet_hooks::limits::PROTOCOL;
 use nonnet_hooks::mirror::{Change, Link, Mirror, Namespace, NamespaceId, Observation, Queue};
@@ -12,9 +13,9 @@ use nonnet_hooks::name::{LinkName, Mac};
 use nonnet_hooks::object::firewall::{Firewall, Installed, Part, Protocol, Set};
 use nonnet_hooks::object::wireguard::{Secret, Settings};
 use nonnet_hooks::object::{
-    Addresses, Bridge, BridgeSettings, Hook, Macvlan, MacvlanMode, NameServer, NetnsRef, Object, ObjectKey, OvsBridge,
-    OvsOperation, OvsPort, Owner, Port, PortKind, ResolvConf, Role, Route, RouteKind, Shape, Single, Spec, Tap,
-    Traffic, Vlans, Vxlan, Wanted, Wireguard,
+    Addresses, Bridge, BridgeSettings, Hook, Macvlan, MacvlanMode, Moving, NameServer, NetnsRef, Object, ObjectKey,
+    OvsBridge, OvsOperation, OvsPort, Owner, Port, PortKind, ResolvConf, Role, Route, RouteKind, Shape, Single, Spec,
+    Tap, Traffic, Vlans, Vxlan, Wanted, Wireguard,
 };
 use nonnet_hooks::plan::{LinkRef, Operation, PlacedRoute, Plan, Step};
 use nonnet_hooks::resolv_conf;
@@ -137,7 +138,16 @@ prop_compose! {
 
 prop_compose! {
     /// Somebody's link, taken over as a port or as an uplink.
-    fn adopted(at: usize)(present: bool, bridge in proptest::option::of(0_usize..3), is_uplink: bool, up: bool, address: bool) -> Option<Wanted> {
+    fn adopted(at: usize)(
+        present: bool,
+        bridge in proptest::option::of(0_usize..3),
+        is_uplink: bool,
+        up: bool,
+        address: bool,
+        open in proptest::option::of(0_u32..2),
+        rolled_back in proptest::collection::btree_set(0_u32..2, 0..2),
+        lends_mac: bool,
+    ) -> Option<Wanted> {
         let link = name(["uplink", "absent"][at]);
         let role = if is_uplink { Role::Uplink } else { Role::Port };
         let addresses = (address && !is_uplink).then(|| format!("10.6.{at}.1/24").parse().unwrap());
@@ -146,6 +156,8 @@ prop_compose! {
             bridge: bridge.map(|b| name(&format!("br{b}"))),
             addresses: addresses.into_iter().collect(),
             up,
+            // One that is open was not rolled back.
+            moving: Moving { rolled_back: rolled_back.into_iter().filter(|trial| Some(*trial) != open).collect(), open, lends_mac },
             ..Port::new(link.clone(), link, NetnsRef::Host)
         };
         present.then_some(Wanted { owner: owner("ports", 200 + at as u128), object: Object::Port(port) })
@@ -398,6 +410,9 @@ fn want(objects: &[Wanted]) -> Want {
     want
 }
 
+/// What the host is reached by.
+const UPLINK_ADDRESSES: [&str; 2] = ["192.0.2.10/24", "2001:db8::10/64"];
+
 /// A host with three namespaces, and things of somebody else's: a bridge in the way of `br2`, a link, an address.
 fn model() -> Model {
     let mut model = Model::new();
@@ -406,6 +421,9 @@ fn model() -> Model {
     }
     model.add_foreign(NamespaceId::Host, "br2", "bridge");
     model.add_foreign(NamespaceId::Host, "uplink", "");
+    for address in UPLINK_ADDRESSES {
+        model.add_foreign_address(NamespaceId::Host, &name("uplink"), address.parse().unwrap());
+    }
     model.add_foreign(NamespaceId::Inode(INSIDE[2]), "eth1", "veth");
     model.add_foreign_ovs_bridge(ovs(1));
     model
@@ -508,7 +526,15 @@ fn as_it_was(link: Link) -> Link {
     }
 }
 
-fn foreign(model: &Model) -> Vec<(NamespaceId, Link)> {
+type Foreign = (Vec<(NamespaceId, Link)>, BTreeSet<(u32, IpNet, u8)>);
+
+/// What is somebody else's: links, and the addresses of the host by link and protocol.
+fn foreign(model: &Model) -> Foreign {
+    let addresses = model.dump(NamespaceId::Host).unwrap().addresses.into_iter();
+    let addresses = addresses.filter(|address| address.protocol != PROTOCOL);
+    let addresses = addresses
+        .map(|address| (address.index, address.address, address.protocol))
+        .collect();
     let of = |id| {
         model
             .dump(id)
@@ -518,7 +544,7 @@ fn foreign(model: &Model) -> Vec<(NamespaceId, Link)> {
             .filter(|l| l.group == 0 && l.name != "lo" && (l.kind != "tun" || l.name == "sw1"))
             .map(move |l| (id, as_it_was(l)))
     };
-    spaces().flat_map(of).collect()
+    (spaces().flat_map(of).collect(), addresses)
 }
 
 /// What is wanted is there, down to the last address, or its verdict says why not.
@@ -626,7 +652,8 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
         Object::Addresses(on) => {
             let link = host.link(&on.link).unwrap();
             let wanted = want.addresses_on(&on.link);
-            let have: BTreeSet<_> = host.addresses(link.index).map(|a| a.address).collect();
+            let ours = host.addresses(link.index).filter(|a| a.protocol == PROTOCOL);
+            let have: BTreeSet<_> = ours.map(|a| a.address).collect();
             assert_eq!(have, wanted);
         }
         Object::Firewall(wanted) => check_firewall(wanted, want, host.firewall().unwrap()),
@@ -634,6 +661,7 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
             let link = host.link(&port.name).unwrap();
             let master = link.master.map(|index| host.link_at(index).unwrap().name.clone());
             assert!(want.mark().taken(link).is_some() && link.up == port.up);
+            check_uplink(port, link, want, host);
             assert_eq!(master.as_deref(), port.bridge.as_ref().map(LinkName::as_str));
         }
         Object::Port(port) if port.kind != PortKind::Veth => check_single(port, want, mirror),
@@ -651,6 +679,33 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
         Object::Traffic(traffic) => check_traffic(traffic, want, mirror),
         // Those have properties of their own.
         Object::Routes(_) | Object::Dhcp(_) | Object::Container(_) | Object::Mesh(_) => {}
+    }
+}
+
+/// What others reach the host by is where it can be reached: on a port of a bridge only where that is what a row takes over with all on it.
+fn check_uplink(port: &Port, link: &Link, want: &Want, host: &Namespace) {
+    let moved = want.mark().taken(link).unwrap().moved;
+    let on = |index: u32| -> BTreeSet<IpNet> {
+        let foreign = host.addresses(index).filter(|address| address.protocol != PROTOCOL);
+        foreign.map(|address| address.address).collect()
+    };
+    let all: BTreeSet<IpNet> = UPLINK_ADDRESSES
+        .iter()
+        .map(|address| address.parse().unwrap())
+        .collect();
+    let is_there = link.name == "uplink";
+    match moved {
+        Some(moved) if is_there => {
+            let bridge = host.link(&name(&moved.to)).unwrap();
+            assert_eq!(
+                (link.master, on(link.index), on(bridge.index)),
+                (Some(bridge.index), BTreeSet::new(), all)
+            );
+            assert!(!port.moving.rolled_back.contains(&moved.trial));
+            assert!(!port.moving.lends_mac || bridge.mac == link.mac || !want.mark().is_ours(bridge.group));
+        }
+        _ if is_there => assert!(on(link.index) == all),
+        _ => {}
     }
 }
 
@@ -711,9 +766,15 @@ fn check_veth(veth: &Port, want: &Want, mirror: &Mirror, verdicts: &BTreeMap<Obj
 fn check_bridge(bridge: &Bridge, want: &Want, host: &Namespace) {
     let link = host.link(&bridge.name).unwrap();
     assert!(link.up && link.bridge.as_deref() == Some(&bridge.settings) && link.kind == "bridge");
-    assert!(bridge.mac.is_none_or(|mac| link.mac == Some(mac)));
+    // That of an uplink may have taken its place.
+    let lends = |port: &Link| port.master == Some(link.index) && port.mac == link.mac;
+    assert!(bridge.mac.is_none_or(|mac| link.mac == Some(mac)) || host.links().any(lends));
     assert!(bridge.mtu.is_none_or(|mtu| link.mtu == mtu));
-    assert!(link.address_generation_off == Some(!bridge.ipv6) || want.mark().taken(link).is_some());
+    let carries = bridge.ipv6
+        || host
+            .addresses(link.index)
+            .any(|a| a.protocol != PROTOCOL && a.address.addr().is_ipv6());
+    assert!(link.address_generation_off == Some(!carries) || want.mark().taken(link).is_some());
 }
 
 fn check_traffic(traffic: &Traffic, want: &Want, mirror: &Mirror) {
@@ -895,6 +956,7 @@ proptest! {
             let undone = matches!(
                 inverse,
                 Operation::LinkDel { .. }
+                    | Operation::AddressesMove(_)
                     | Operation::AddressDel { .. }
                     | Operation::RouteDel(_)
                     | Operation::Ovs(_)

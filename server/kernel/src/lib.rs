@@ -29,6 +29,7 @@ mod live;
 mod lxc;
 mod mesh;
 mod message;
+mod moved;
 mod netns;
 mod offload;
 mod ovs;

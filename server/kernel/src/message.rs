@@ -26,7 +26,7 @@ use crate::wire::Request;
 use crate::{bridge, flood, spec};
 
 /// `RT_TABLE_LOCAL`: the kernel's own.
-const TABLE_LOCAL: u32 = 255;
+pub(crate) const TABLE_LOCAL: u32 = 255;
 
 /// Where a new link goes and what it is on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -460,7 +460,7 @@ pub(crate) fn route_of(message: &RouteMessage) -> Option<InstalledRoute> {
     })
 }
 
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(crate) fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(four) => Some((*four).into()),
         RouteAddress::Inet6(six) => Some((*six).into()),

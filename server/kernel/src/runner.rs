@@ -13,7 +13,7 @@ use nonnet_hooks::name::LinkName;
 use nonnet_hooks::object::firewall::{Borrow, ElementChange};
 use nonnet_hooks::object::wireguard::WireguardOperation;
 use nonnet_hooks::object::{
-    Hook, Listen, ObjectKey, OvsOperation, ResolvConfSet, Spec, Tap, TrafficChange, TrafficSet,
+    AddressesMove, Hook, Listen, ObjectKey, OvsOperation, ResolvConfSet, Spec, Tap, TrafficChange, TrafficSet,
 };
 use nonnet_hooks::plan::{
     DhcpStart, LinkChange, LinkRef, NewLink, Operation, Outcome, Phase, PlacedRoute, Plan, Refusal,
@@ -28,6 +28,7 @@ use crate::flood;
 use crate::limits::GROUP_DELETE_MIN;
 use crate::listen::Listening;
 use crate::message::{self, Site};
+use crate::moved;
 use crate::netns::Netns;
 use crate::offload;
 use crate::spaces::{Space, Spaces};
@@ -231,6 +232,7 @@ impl<'a> Runner<'a> {
             Operation::VlanAdd { link, vlans, .. } => bridge::vlans_add(self.index(link)?, vlans),
             Operation::VlanDel { link, vlans } => bridge::vlans_del(self.index(link)?, vlans),
             Operation::LinkDel { .. }
+            | Operation::AddressesMove(_)
             | Operation::DhcpStart(_)
             | Operation::DhcpStop { .. }
             | Operation::Sysctl { .. }
@@ -397,6 +399,22 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
+    fn move_addresses(&mut self, all: &AddressesMove) -> Result<(), Refusal> {
+        let (from, to) = (self.index(&all.from)?, self.index(&all.to)?);
+        let from = moved::Place {
+            index: from,
+            name: all.from.name.as_str(),
+        };
+        let to = moved::Place {
+            index: to,
+            name: all.to.name.as_str(),
+        };
+        let ipv6 = self.ipv6;
+        let space = self.spaces.get_mut(all.to.namespace);
+        let wire = &mut space.ok_or_else(|| refusal(libc::ENOENT))?.sockets.wire;
+        moved::run(wire, from, to, all.back, ipv6).map_err(|error| of_io(&error))?
+    }
+
     fn offload(&mut self, link: &LinkRef, on: bool) -> Result<(), Refusal> {
         let index = self.index(link)?;
         let (Some(space), Some(home)) = (self.spaces.get(link.namespace), self.spaces.home()) else {
@@ -494,6 +512,7 @@ impl<'a> Runner<'a> {
                 self.told.extend(self.dhcp.remove(port));
                 Ok(())
             }
+            Operation::AddressesMove(all) => self.move_addresses(all),
             Operation::Flood(set) => self.cut_off(&set.link, set.end),
             Operation::Listen(listen) => self.listen(listen),
             Operation::Traffic(set) => self.traffic(set),

@@ -345,7 +345,7 @@ pub(crate) struct Apply {
     pub(crate) wait: Option<f64>,
 
     /// Take everything back unless `nonnet confirm` comes within so many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), conflicts_with = "dry_run")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) confirm: Option<u32>,
 
     /// What happens where a row fails or is in conflict.

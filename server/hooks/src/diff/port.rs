@@ -252,7 +252,7 @@ impl<'a> Planner<'a> {
         self.join(of, end, set, membership, port);
     }
 
-    /// Sets an end, and makes it a port of a bridge, isolated there or not.
+    /// Sets an end, and makes it a port of a bridge, isolated there or not. Gives the steps that others of it need.
     pub(super) fn join(
         &mut self,
         of: For<'_>,
@@ -260,7 +260,7 @@ impl<'a> Planner<'a> {
         mut set: LinkChange,
         membership: Membership,
         port: &Port,
-    ) {
+    ) -> Vec<usize> {
         let mut needs = end.needs.clone();
         set.master = match membership {
             Membership::Kept => None,
@@ -308,6 +308,7 @@ impl<'a> Planner<'a> {
             let needs: Vec<usize> = end.needs.iter().chain(&steps).copied().collect();
             self.step(of, Phase::Raise, &needs, operation);
         }
+        steps
     }
 
     /// Has a port of a bridge in these VLANs and no others.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ecow::EcoString;
 use ipnet::IpNet;
 
-use super::{NetnsRef, Route, Spec, Vlans};
+use super::{Moving, NetnsRef, Route, Spec, Vlans};
 use crate::name::{LinkName, Mac};
 
 /// A port: a link with an end at `ifname` in `netns`, and what is on that end. A pair has its other end, `name`, in the server's own namespace.
@@ -52,6 +52,8 @@ pub struct Port {
     pub vlans: Option<Vlans>,
     /// Settings below `/proc/sys/net` of the namespace, path to value (`ipv4/conf/eth0/rp_filter` to `0`).
     pub sysctls: BTreeMap<EcoString, EcoString>,
+    /// Of an uplink: when its addresses move to its bridge.
+    pub moving: Moving,
 }
 
 /// The rank of a port whose row gives none.
@@ -82,7 +84,7 @@ pub enum PortKind {
 pub enum Role {
     /// To be a port as any other.
     Port,
-    /// To lead out of a bridge: it carries no addresses of its own.
+    /// To lead out of a bridge: it carries no addresses of its own, which may be on the bridge instead.
     Uplink,
     /// To be a member of a bond.
     Member,
@@ -120,6 +122,7 @@ impl Port {
             hairpin: false,
             vlans: None,
             sysctls: BTreeMap::new(),
+            moving: Moving::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 
 use ecow::{EcoString, eco_format};
 
-use super::Owner;
+use super::{Moved, Owner};
 use crate::limits::ALIAS_BYTES_MAX;
 
 /// A link that was taken over.
@@ -19,6 +19,8 @@ pub struct Taken {
     pub group: u32,
     /// How it was before.
     pub former: Former,
+    /// Where the addresses are that it had.
+    pub moved: Option<Moved>,
 }
 
 /// How a link was before it was taken over.
@@ -39,18 +41,19 @@ impl Taken {
         let owner = Owner::from_alias(owner)?;
         let mut words = rest.splitn(4, ' ');
         let group = u32::from_str_radix(words.next()?, 16).ok()?;
-        let up = match words.next()? {
-            "up" => true,
-            "down" => false,
-            _ => return None,
-        };
+        let (up, moved) = state(words.next()?)?;
         let master = Some(words.next()?).filter(|master| *master != "-");
         let former = Former {
             up,
             master: master.map(Into::into),
             alias: words.next()?.into(),
         };
-        Some(Self { owner, group, former })
+        Some(Self {
+            owner,
+            group,
+            former,
+            moved,
+        })
     }
 
     /// The alias that says it. One that would be longer than the kernel takes loses the end of what was there before.
@@ -67,8 +70,29 @@ impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Former { up, master, alias } = &self.former;
         let (up, master) = (if *up { "up" } else { "down" }, master.as_deref().unwrap_or("-"));
-        write!(f, "{} taken {:x} {up} {master} {alias}", self.owner.alias(), self.group)
+        write!(f, "{} taken {:x} {up}", self.owner.alias(), self.group)?;
+        if let Some(Moved { to, trial }) = &self.moved {
+            write!(f, ",{trial:x},{to}")?;
+        }
+        write!(f, " {master} {alias}")
     }
+}
+
+/// Whether a link was up, and where its addresses went: `up` or `up,CHECKPOINT,BRIDGE`.
+fn state(word: &str) -> Option<(bool, Option<Moved>)> {
+    let (up, moved) = match word.split_once(',') {
+        Some((up, moved)) => (up, Some(moved)),
+        None => (word, None),
+    };
+    let up = match up {
+        "up" => true,
+        "down" => false,
+        _ => return None,
+    };
+    let Some(moved) = moved else { return Some((up, None)) };
+    let (trial, to) = moved.split_once(',')?;
+    let trial = u32::from_str_radix(trial, 16).ok()?;
+    Some((up, Some(Moved { to: to.into(), trial })))
 }
 
 #[cfg(test)]
@@ -88,11 +112,16 @@ mod tests {
                 master: Some("br0".into()),
                 alias: "to the office, floor 3".into(),
             },
+            moved: Some(Moved {
+                to: "br,1".into(),
+                trial: 0x1f,
+            }),
         };
         assert_eq!(Taken::from_alias(&taken.alias()), Some(taken.clone()));
         assert_eq!(Taken::from_alias(&taken.owner.alias()), None);
         let bare = Taken {
             former: Former::default(),
+            moved: None,
             ..taken
         };
         assert_eq!(Taken::from_alias(&bare.alias()), Some(bare.clone()));

@@ -7,7 +7,7 @@ use nonnet_engine::Row;
 use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::{LinkName, Mac};
-use crate::object::{Bridge, BridgeSettings, Object, OvsBridge, Port, Role, Vlans};
+use crate::object::{Bridge, BridgeSettings, Moving, Object, OvsBridge, Port, Role, Vlans};
 use crate::reconcile::Desired;
 use crate::tables::{View, networks, number, switched, text, texts};
 
@@ -37,11 +37,13 @@ pub(crate) fn wanted(view: &View<'_>, row: &Row) -> Desired {
     } else {
         bridge(columns, row).map(|bridge| {
             let bridge = Bridge { ipv6, ..bridge };
+            let lends_mac = row.get(columns.mac).is_empty() && !bridge.adopt;
             let uplinks = texts(row, columns.uplinks).filter_map(|name| LinkName::new(name).ok());
             let vlans = bridge.settings.vlan_filtering == Some(true);
             let uplinks = uplinks.map(|name| {
                 let uplink = Port::taken(name, bridge.name.clone(), Role::Uplink);
-                Object::Port(Port { vlans: vlans.then(Vlans::uplink), ..uplink })
+                let moving = Moving { lends_mac, ..view.moving.clone() };
+                Object::Port(Port { vlans: vlans.then(Vlans::uplink), moving, ..uplink })
             });
             let uplinks: Vec<Object> = uplinks.collect();
             Desired::Objects([Object::Bridge(bridge)].into_iter().chain(uplinks).collect())

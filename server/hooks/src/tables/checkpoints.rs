@@ -1,10 +1,12 @@
 //! Checkpoints: what is changed while one is open is confirmed in time, or taken back.
 
 use std::fmt;
+use std::sync::Arc;
 
-use nonnet_engine::Row;
+use nonnet_engine::{Database, Row};
 use nonnet_schema::{Atom, Datum};
 
+use crate::object::{Moving, TrialId};
 use crate::tables::text;
 
 super::columns!("checkpoints"; name, timeout, on_error, confirmed, rollback, base, state, error, deadline);
@@ -71,6 +73,22 @@ pub(crate) fn is_all_or_nothing(columns: &Columns, row: &Row) -> bool {
 /// The number of the commit that it goes back to.
 pub fn base(columns: &Columns, row: &Row) -> Option<u64> {
     row.get(columns.base).as_integer().and_then(|base| u64::try_from(base).ok())
+}
+
+/// When addresses of uplinks move: under the newest checkpoint that is open and rolled back by itself. What somebody must not confirm is no
+/// help to who has lost the way to the host.
+pub(crate) fn moving(columns: &Columns, rows: &Database) -> Moving {
+    let of = |row: &Row| (base(columns, row), TrialId::try_from(row.uuid().as_u128() >> 96).unwrap_or_default());
+    let rows = || rows.table(columns.this).rows();
+    let is_trial = |row: &&Arc<Row>| {
+        CheckpointState::of(columns, row) == Some(CheckpointState::Open) && timeout_s(columns, row).is_some()
+    };
+    let is_over = |row: &&Arc<Row>| CheckpointState::of(columns, row) == Some(CheckpointState::RolledBack);
+    Moving {
+        open: rows().filter(is_trial).map(|row| of(row)).max().map(|(_, id)| id),
+        rolled_back: rows().filter(is_over).map(|row| of(row).1).collect(),
+        lends_mac: false,
+    }
 }
 
 pub(crate) fn is_set(row: &Row, column: nonnet_schema::ColumnIndex) -> bool {

@@ -19,7 +19,7 @@ use crate::link::check_name;
 use crate::name::{LinkName, Mac};
 use crate::naming;
 use crate::object::wireguard::Settings;
-use crate::object::{self, NetnsRef, Object, Role, Route, RouteKind, Vlans};
+use crate::object::{self, Moving, NetnsRef, Object, Role, Route, RouteKind, Vlans};
 use crate::options::{self, Options};
 use crate::reconcile::Desired;
 use crate::sysctl;
@@ -693,6 +693,7 @@ fn object(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> obje
         defaults,
         rank: port.options.rank.unwrap_or(u32::MAX),
         sysctls,
+        moving: Moving::default(),
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn run(common: &Common, options: &Apply, output: &mut Output) -
     let checkpoint = checkpoint_row(options);
     let patience = match options.wait {
         Some(seconds) => Some(patience(seconds)?),
-        None => checkpoint.as_ref().map(|_| APPLY_PATIENCE),
+        None => checkpoint.as_ref().filter(|_| !options.dry_run).map(|_| APPLY_PATIENCE),
     };
     ensure!(
         patience.is_none() || !options.dry_run,
@@ -69,7 +69,9 @@ pub(crate) async fn run(common: &Common, options: &Apply, output: &mut Output) -
         print_outcome(&outcome, &joined(&server).await?, output)?;
     }
     let opened = match &checkpoint {
-        Some(_) if !outcome.changes.is_empty() => Checkpoint::find(&server, &options.checkpoint).await?,
+        Some(_) if !outcome.changes.is_empty() && !options.dry_run => {
+            Checkpoint::find(&server, &options.checkpoint).await?
+        }
         _ => None,
     };
     if let (Some(Err(_)), Some(opened), false) = (&states, &opened, output.is_json()) {
@@ -177,7 +179,8 @@ async fn commit(
         match refused {
             Refusal::Outdated => {}
             Refusal::Rehearsed => {
-                let operations = operations_of(&outcome.changes, &rows, &server.schema);
+                // Addresses of uplinks move under a checkpoint only.
+                let operations = operations_of(&outcome.changes, &rows, &server.schema, checkpoint);
                 outcome.plan = KernelPlan::ask(server, operations).await.ok();
                 return Ok(outcome);
             }

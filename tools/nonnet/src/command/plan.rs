@@ -37,7 +37,7 @@ pub(crate) async fn run(common: &Common, options: &Plan, output: &mut Output) ->
         let tables: Vec<&str> = state.tables.iter().map(String::as_str).collect();
         let rows = Rows::read(&server.connection, &server.schema, &tables).await?;
         changes = compare(&state, &rows, &server.schema, options.part.prune)?;
-        operations = operations_of(&changes, &rows, &server.schema);
+        operations = operations_of(&changes, &rows, &server.schema, None);
     }
     let plan = KernelPlan::ask(&server, operations).await?;
     if output.is_json() {
@@ -58,8 +58,13 @@ pub(crate) async fn run(common: &Common, options: &Plan, output: &mut Output) ->
 }
 
 /// The operations that make changes.
-pub(crate) fn operations_of(changes: &[Change], rows: &Rows<'_>, schema: &DatabaseSchema) -> Vec<Value> {
-    let plan = Transaction::new(changes, rows, schema, "nonnet plan", None, false);
+pub(crate) fn operations_of(
+    changes: &[Change],
+    rows: &Rows<'_>,
+    schema: &DatabaseSchema,
+    checkpoint: Option<&Value>,
+) -> Vec<Value> {
+    let plan = Transaction::new(changes, rows, schema, "nonnet plan", checkpoint, false);
     plan.transaction().operations().to_vec()
 }
 
