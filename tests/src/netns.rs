@@ -6,6 +6,7 @@
 //!
 //! [`Netns::alone`] has process ids of its own as well: programs inside see no container of another test, and all of them end with it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -53,6 +54,8 @@ pub struct Netns {
     alone: bool,
     children: Vec<Pid>,
     containers: Vec<(PathBuf, String)>,
+    /// Whether there may be something in the cgroup.
+    has_cgroup: bool,
     directory: TempDir,
 }
 
@@ -95,6 +98,7 @@ impl Netns {
             holder,
             children: Vec::new(),
             containers: Vec::new(),
+            has_cgroup: false,
             directory,
         };
         let mut said = String::new();
@@ -194,6 +198,7 @@ impl Netns {
             "lxc-create -P {path_text} -n {id} -f {config_text} -t busybox"
         ))?;
         self.containers.push((path.clone(), id.to_owned()));
+        self.has_cgroup = true;
         // The template's start script runs a DHCP client, which wipes addresses that are set by others.
         let script = path.join(id).join("rootfs/etc/init.d/rcS");
         let lines = fs::read_to_string(&script)?;
@@ -252,6 +257,12 @@ impl Netns {
         Ok(text)
     }
 
+    /// The name of a cgroup for containers that somebody else makes here; it is removed in the end.
+    pub fn foreign_cgroup(&mut self) -> String {
+        self.has_cgroup = true;
+        self.cgroup()
+    }
+
     /// The cgroup of the containers here: another test may have containers of the same ids.
     fn cgroup(&self) -> String {
         format!("nonnet-{}", self.holder.id())
@@ -266,6 +277,8 @@ impl Netns {
 impl Drop for Netns {
     fn drop(&mut self) {
         let containers = std::mem::take(&mut self.containers);
+        // Those of a server whose test failed before they were destroyed.
+        let cgroups = marked_cgroups(Path::new(&self.lxc_path()));
         for (path, id) in &containers {
             let _ = self.try_sh(&format!("lxc-stop -P {} -n {id} -k", path.display()));
         }
@@ -279,8 +292,11 @@ impl Drop for Netns {
             let _ = killpg(Pid::from_raw(holder), Signal::SIGKILL);
         }
         let _ = self.holder.wait();
-        if !containers.is_empty() {
+        if self.has_cgroup {
             remove_cgroups(&self.cgroup());
+        }
+        for cgroup in &cgroups {
+            remove_cgroups(cgroup);
         }
     }
 }
@@ -357,6 +373,20 @@ impl Drop for Inside {
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
     }
+}
+
+/// The cgroups of the containers below a path that carry a server's mark.
+fn marked_cgroups(path: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let marks = entries.filter_map(|entry| fs::read_to_string(entry.path().join("nonnet")).ok());
+    marks
+        .filter_map(|mark| {
+            Some(format!(
+                "nonnet-{}",
+                mark.lines().find_map(|line| line.strip_prefix("group "))?
+            ))
+        })
+        .collect()
 }
 
 /// Removes a cgroup in all hierarchies; it is free only when the last of its processes is gone altogether.
