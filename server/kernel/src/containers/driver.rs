@@ -25,6 +25,9 @@ use crate::process::{Job, ProcessError};
 /// How long a template may take: one that downloads a distribution.
 const CREATE: Duration = Duration::from_mins(30);
 
+/// How long a start may take by Proxmox, which waits for storages and runs hook scripts before.
+const PCT_START: Duration = Duration::from_mins(5);
+
 /// How long a start may take.
 const START: Duration = Duration::from_mins(1);
 
@@ -55,6 +58,9 @@ const USERNS: &str = "/usr/share/lxc/config/userns.conf";
 
 /// The mode of a container's directory, which is closed to others as LXC's own are: what is in there can be a program that runs as root.
 const DIRECTORY_MODE: u32 = 0o750;
+
+/// The mode where Proxmox mounts its files below it when it starts, for whose root it is on the way.
+const PCT_DIRECTORY_MODE: u32 = 0o755;
 
 /// The file in a container's directory that LXC writes about its last start.
 const LOG: &str = "nonnet.log";
@@ -129,14 +135,19 @@ impl Driver {
         if directory.join("config").exists() {
             return Err(eco_format!("{} is there already", directory.display()));
         }
+        if self.has_pct && pct::exists(&container.id) {
+            return Err(eco_format!("Proxmox has a container {} already", container.id));
+        }
         let mut marker = Marker::new(Ownership {
             stage: Stage::Creating,
             ..ownership
         });
-        let made_directory = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(DIRECTORY_MODE)
-            .create(&directory);
+        let open_to = if self.has_pct {
+            PCT_DIRECTORY_MODE
+        } else {
+            DIRECTORY_MODE
+        };
+        let made_directory = fs::DirBuilder::new().recursive(true).mode(open_to).create(&directory);
         let begin = made_directory.and_then(|()| marker.write(&directory));
         begin.map_err(|error| words(&directory, &error))?;
         let made = self.make(container, &directory).and_then(|()| {
@@ -146,7 +157,7 @@ impl Driver {
         });
         if made.is_err() {
             // Its own error is what counts; whatever stays is found by its mark, and taken away then.
-            let _ = self.remove(&container.id);
+            let _ = self.remove(&container.id, Stage::Creating);
         }
         made
     }
@@ -154,7 +165,8 @@ impl Driver {
     fn make(&self, container: &Container, directory: &Path) -> Result<(), Words> {
         let source = container.source.as_ref().ok_or("it says not what it is made from")?;
         if self.has_pct {
-            return run(&pct::create(container, source, CREATE)?);
+            let jobs = pct::create(container, source, &self.tag(), CREATE)?;
+            return jobs.iter().try_for_each(run);
         }
         check_settings(&container.settings, self.cgroups)?;
         let idmap = if is_unprivileged(container) == Some(true) {
@@ -297,7 +309,9 @@ impl Driver {
         let directory = self.directory(&container.id);
         let mut marker = self.marker(&container.id)?;
         if self.has_pct {
-            run(&pct::set(container, &marker.settings, SHORT)?)?;
+            pct::set(container, &marker.settings, SHORT)?
+                .as_ref()
+                .map_or(Ok(()), run)?;
         } else {
             self.write_settings(container)?;
         }
@@ -308,7 +322,7 @@ impl Driver {
         };
         for (name, file, value) in controls(&container.settings, self.cgroups) {
             let changed = differing.contains(name) || before.contains(name);
-            if init.is_some() && changed && !self.has_pct {
+            if !self.has_pct && init.is_some() && changed {
                 let control = self
                     .job("lxc-cgroup", &container.id, SHORT)
                     .args([file, value.as_str()]);
@@ -322,6 +336,9 @@ impl Driver {
         }
         let still = marker.outdated.take().filter(|(of, _)| Some(*of) == init);
         differing.extend(still.into_iter().flat_map(|(_, names)| names));
+        if self.has_pct {
+            differing = pct::waiting(&container.id, differing);
+        }
         marker.outdated = init.filter(|_| !differing.is_empty()).map(|init| (init, differing));
         marker.settings = container.settings.clone();
         marker.write(&directory).map_err(|error| words(&directory, &error))
@@ -330,7 +347,7 @@ impl Driver {
     /// Starts a container.
     pub(super) fn start(&self, id: &str) -> Result<(), Words> {
         if self.has_pct {
-            return run(&pct::simple("start", id, START)?);
+            return run_unless(&pct::simple("start", id, PCT_START)?, "already running");
         }
         let directory = self.directory(id);
         if let Some(marker) = Marker::read(&directory) {
@@ -392,14 +409,14 @@ impl Driver {
     /// Stops a container: asks it to, and forces it after [`STOP_SECONDS`].
     pub(super) fn stop(&self, id: &str) -> Result<(), Words> {
         if self.has_pct {
-            return run(&pct::shutdown(id, STOP_SECONDS, STOP)?);
+            return run_unless(&pct::shutdown(id, STOP_SECONDS, STOP)?, "not running");
         }
         run(&self.job("lxc-stop", id, STOP).arg("-t").arg(STOP_SECONDS.to_string()))
     }
 
     fn kill(&self, id: &str) -> Result<(), Words> {
         if self.has_pct {
-            return run(&pct::simple("stop", id, STOP)?);
+            return run_unless(&pct::simple("stop", id, STOP)?, "not running");
         }
         run(&self.job("lxc-stop", id, STOP).arg("-k"))
     }
@@ -413,14 +430,17 @@ impl Driver {
         if is_running {
             self.kill(id)?;
         }
-        self.remove(id)
+        if self.has_pct && marker.settings.get("protection").is_some_and(|word| word == "true") {
+            run(&pct::unprotect(id, SHORT)?)?;
+        }
+        self.remove(id, marker.ownership.stage)
     }
 
-    fn remove(&self, id: &str) -> Result<(), Words> {
+    fn remove(&self, id: &str, stage: Stage) -> Result<(), Words> {
         let directory = self.directory(id);
-        if self.has_pct && pct::exists(id) {
-            run(&pct::destroy(id, DESTROY)?)?;
-        } else if directory.join("config").exists() && !self.has_pct {
+        if self.has_pct {
+            self.remove_from_proxmox(id, stage)?;
+        } else if directory.join("config").exists() {
             run(&self.job("lxc-destroy", id, DESTROY))?;
         }
         if Marker::read(&directory).is_some() {
@@ -428,6 +448,31 @@ impl Driver {
         }
         self.remove_cgroups(id);
         Ok(())
+    }
+
+    /// Destroys what Proxmox has of a container. Of one that was not made to its end, only what is known to be ours: somebody else may have been faster.
+    fn remove_from_proxmox(&self, id: &str, stage: Stage) -> Result<(), Words> {
+        let Some(configuration) = pct::Configuration::read(id) else {
+            return Ok(());
+        };
+        if stage == Stage::Creating && !configuration.has_tag(&self.tag()) {
+            if !configuration.is_bare() {
+                return Ok(());
+            }
+            if pct::is_being_made(id) {
+                return Err(eco_format!("a pct is still at work on making container {id}"));
+            }
+            // Who made it ended before its end, and Proxmox's lock outlives that.
+            run(&pct::simple("unlock", id, SHORT)?)?;
+        } else if stage == Stage::Creating && configuration.lock() == Some("create") && !pct::is_being_made(id) {
+            run(&pct::simple("unlock", id, SHORT)?)?;
+        }
+        run(&pct::destroy(id, DESTROY)?)
+    }
+
+    /// What Proxmox shows of a container that is nonnet's.
+    fn tag(&self) -> String {
+        self.cgroup()
     }
 
     /// Removes the empty cgroups that LXC leaves (`lxc.pivot`): of this container, and ours when nothing is in it.
@@ -440,7 +485,11 @@ impl Driver {
     }
 
     /// How the first process of a container that is not running any more ended: in words, and whether by error.
+    /// Proxmox does not tell, and then it counts as by error.
     pub(super) fn last_end(&self, id: &str) -> (EcoString, bool) {
+        if self.has_pct {
+            return ("it stopped".into(), true);
+        }
         let text = fs::read_to_string(self.directory(id).join(LOG)).unwrap_or_default();
         end_in(&text)
     }
@@ -539,6 +588,14 @@ fn by_template(job: Job, container: &Container, template: &str, base: &Path) -> 
 
 fn run(job: &Job) -> Result<(), Words> {
     job.run().map(drop).map_err(|error| eco_format!("{error}"))
+}
+
+/// As [`run`]; what is so already, and says it with these words, is no failure.
+fn run_unless(job: &Job, is_so: &str) -> Result<(), Words> {
+    match job.run() {
+        Err(error) if error.to_string().contains(is_so) => Ok(()),
+        ran => ran.map(drop).map_err(|error| eco_format!("{error}")),
+    }
 }
 
 fn words(path: &Path, error: &io::Error) -> Words {

@@ -102,7 +102,8 @@ pub(super) fn taken_at_start(
     new: &BTreeMap<EcoString, EcoString>,
 ) -> BTreeSet<EcoString> {
     let names: BTreeSet<&EcoString> = old.keys().chain(new.keys()).collect();
-    let differs = |name: &&&EcoString| old.get(**name) != new.get(**name) && name.as_str() != "onboot";
+    let differs =
+        |name: &&&EcoString| old.get(**name) != new.get(**name) && !matches!(name.as_str(), "onboot" | "protection");
     names.iter().filter(differs).map(|name| (**name).clone()).collect()
 }
 

@@ -14,9 +14,10 @@ use crate::fault::Fault;
 use crate::object::container::{Container, Restart, Source};
 
 /// Properties that have an effect on the container itself.
-pub(crate) const PROPERTIES: [&str; 18] = [
+pub(crate) const PROPERTIES: [&str; 19] = [
     "cores",
     "features",
+    "firewall",
     "firstboot_script",
     "golden_image",
     "hostname",
@@ -66,7 +67,6 @@ pub(crate) fn container(columns: &Columns, row: &Row) -> Result<Option<Container
     if template.is_some() && golden.is_some() {
         return Err(read.fault("golden_image", "a container is made from a template or from a golden image"));
     }
-    read.flag("protection")?;
     let mut creation = BTreeMap::new();
     read.keep(&mut creation, "storage", storage)?;
     read.keep(&mut creation, "rootfs_size", |text| number(text, (1, 1 << 20), "GiB"))?;
@@ -78,6 +78,10 @@ pub(crate) fn container(columns: &Columns, row: &Row) -> Result<Option<Container
     read.keep(&mut settings, "cores", |text| number(text, (1, 8192), "processors"))?;
     read.keep(&mut settings, "features", features)?;
     read.keep(&mut settings, "onboot", flag)?;
+    // Nothing to configure where it is off, as everywhere.
+    if read.flag("protection")? == Some(true) {
+        settings.insert("protection".into(), "true".into());
+    }
     read.keep(&mut settings, "nameserver", nameservers)?;
     read.keep(&mut settings, "searchdomain", domain)?;
     let firstboot = read.checked("firstboot_script", path)?;
@@ -89,6 +93,11 @@ pub(crate) fn container(columns: &Columns, row: &Row) -> Result<Option<Container
     let source = template.map(Source::Template).or(golden.map(Source::Golden));
     if source.is_none() && unmanaged {
         return Ok(None);
+    }
+    if read.flag("firewall")? == Some(true) {
+        let why = "Proxmox's firewall is for links that Proxmox makes, and this container's is nonnet's; \
+                   networks.isolation and ports.anti_spoof say what may pass";
+        return Err(read.fault("firewall", why));
     }
     Ok(Some(Container {
         id: id(columns, row).into(),
