@@ -134,16 +134,19 @@ pub fn row_uuids(bytes: &[u8]) -> Result<Vec<Uuid>, DecodeError> {
     Ok(uuids)
 }
 
-/// What a body says of one row, and of where it comes from; None where it does not change the row.
+/// What a body says of a row of that table, and of where it comes from; None where it does not change the row.
 ///
 /// # Errors
 /// Where the leaves of these cannot be decoded.
-pub fn row(bytes: &[u8], uuid: Uuid) -> Result<Option<(Meta, RowDelta)>, DecodeError> {
+pub fn row(bytes: &[u8], table: &str, uuid: Uuid) -> Result<Option<(Meta, RowDelta)>, DecodeError> {
     let leaves = leaves(bytes)?;
     for leaf in &leaves {
         let of_leaf = |error| within(bytes, leaf, error);
         if row_uuid(leaf).map_err(of_leaf)? == Some(uuid) {
             let delta = RowDelta::decode(leaf).map_err(of_leaf)?;
+            if delta.table != table {
+                continue;
+            }
             let meta = leaves.first().map(|leaf| Meta::decode(leaf)).transpose()?;
             return Ok(meta.map(|meta| (meta, delta)));
         }

@@ -62,6 +62,9 @@ pub(crate) const INDEXED_ROWS_MAX: usize = 4096;
 /// Records of a row whose numbers are read from the index in one go: most questions are answered by the newest.
 pub(crate) const ROW_SEQS_READ: usize = 256;
 
+/// Records that the beginning of a hash finds at most: whoever means one gives more of its hash where it finds several.
+pub const HASHES_FOUND_MAX: usize = 8;
+
 /// Rows and elements that the answer to "what has changed since" may hold in memory; beyond it, reading everything anew costs less.
 pub(crate) const PAST_WEIGHT_MAX: usize = 2_000_000;
 

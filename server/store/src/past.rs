@@ -45,6 +45,53 @@ impl Reader {
         Ok(Some(Contents { schema, rows, newest }))
     }
 
+    /// The persistent columns of a row after the newest record, sorted by name; None where there is no such row.
+    pub fn row(&self, table: &str, uuid: Uuid) -> Result<Option<Fields>, OpenError> {
+        let snapshot = self.connection().unchecked_transaction();
+        let snapshot = snapshot.map_err(OpenError::sqlite(self.path(), "read"))?;
+        let as_of = RowsState::read(&snapshot, self.path())?.seq;
+        let stored = rows::read_row(&snapshot, table, uuid).map_err(OpenError::sqlite(self.path(), "read"))?;
+        let stored = stored.map(|(bytes, sum)| self.decode_row(table, uuid, &bytes, sum));
+        let mut fields = stored.transpose()?;
+        let mut later = Vec::new();
+        for record in self.row_records(table, uuid)? {
+            let record = record?;
+            if record.header.seq <= as_of {
+                break;
+            }
+            later.push(record.delta);
+        }
+        for delta in later.iter().rev() {
+            let misfit = |_| self.row_error(table, uuid, "the log says that it was another one before");
+            fields = rows::apply(delta, fields).map_err(misfit)?;
+        }
+        Ok(fields)
+    }
+
+    /// The rows of a table as they are stored: as of a record that may be a little behind the newest.
+    pub fn stored_table(&self, table: &str) -> Result<Vec<(Uuid, Fields)>, OpenError> {
+        let sqlite = |error| OpenError::sqlite(self.path(), "read")(error);
+        let query = "SELECT tbl, uuid, fields, sum FROM row WHERE tbl = ?";
+        let mut statement = self.connection().prepare_cached(query).map_err(sqlite)?;
+        let mut stored = statement.query((table,)).map_err(sqlite)?;
+        let mut found = Vec::new();
+        while let Some(row) = stored.next().map_err(sqlite)? {
+            let (table, uuid, bytes, sum) = stored_row(row).map_err(sqlite)?;
+            found.push((uuid, self.decode_row(table, uuid, bytes, sum)?));
+        }
+        Ok(found)
+    }
+
+    fn decode_row(&self, table: &str, uuid: Uuid, bytes: &[u8], sum: [u8; 16]) -> Result<Fields, OpenError> {
+        if row_sum(table, uuid, bytes) != sum {
+            return Err(self.row_error(table, uuid, "its checksum is wrong"));
+        }
+        let mut fields = Fields::new();
+        let decoded = rows::decode_fields(bytes, |column, datum| fields.push((column.into(), datum)));
+        decoded.map_err(|_| self.row_error(table, uuid, "its columns cannot be decoded"))?;
+        Ok(fields)
+    }
+
     /// The text of the schema after record `seq`, whose header has that hash of it.
     fn schema_text_at(&self, seq: u64, hash: [u8; 32]) -> Result<String, OpenError> {
         let newest = self.schema_text()?;
@@ -100,13 +147,8 @@ impl Reader {
         let mut stored = statement.query(()).map_err(sqlite)?;
         while let Some(row) = stored.next().map_err(sqlite)? {
             let (table, uuid, bytes, sum) = stored_row(row).map_err(sqlite)?;
-            if row_sum(table, uuid, bytes) != sum {
-                return Err(self.row_error(table, uuid, "its checksum is wrong"));
-            }
+            let fields = self.decode_row(table, uuid, bytes, sum)?;
             found.add(sum);
-            let mut fields = Fields::new();
-            let decoded = rows::decode_fields(bytes, |column, datum| fields.push((column.into(), datum)));
-            decoded.map_err(|_| self.row_error(table, uuid, "its columns cannot be decoded"))?;
             rows.insert((table.into(), uuid), fields);
         }
         if found != expected {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use ecow::EcoString;
 use nonnet_chain::{Header, Meta, RowDelta, body};
 use nonnet_schema::Uuid;
 use rusqlite::{Connection, OptionalExtension};
@@ -40,6 +41,7 @@ pub struct RowSeqs<'a> {
 #[derive(Debug)]
 pub struct RowRecords<'a> {
     seqs: RowSeqs<'a>,
+    table: EcoString,
     uuid: Uuid,
 }
 
@@ -66,9 +68,10 @@ impl Reader {
     }
 
     /// The records that changed a row, newest first; those without bodies are left out.
-    pub fn row_records(&self, uuid: Uuid) -> Result<RowRecords<'_>, OpenError> {
+    pub fn row_records(&self, table: &str, uuid: Uuid) -> Result<RowRecords<'_>, OpenError> {
         Ok(RowRecords {
             seqs: self.row_seqs(uuid)?,
+            table: table.into(),
             uuid,
         })
     }
@@ -86,12 +89,12 @@ impl Reader {
         indexed(self.connection()).map_err(OpenError::sqlite(self.path(), "read"))
     }
 
-    fn row_record(&self, seq: u64, uuid: Uuid) -> Result<Option<RowRecord>, OpenError> {
+    fn row_record(&self, seq: u64, table: &str, uuid: Uuid) -> Result<Option<RowRecord>, OpenError> {
         let Some(record) = self.records(seq..=seq).next().transpose()? else {
             return Ok(None);
         };
         let Some(bytes) = &record.body else { return Ok(None) };
-        let found = body::row(bytes, uuid).map_err(|error| self.undecodable(seq, error))?;
+        let found = body::row(bytes, table, uuid).map_err(|error| self.undecodable(seq, error))?;
         let Some((meta, delta)) = found else { return Ok(None) };
         let header = Header::decode(&record.header).map_err(|error| self.undecodable(seq, error))?;
         Ok(Some(RowRecord { header, meta, delta }))
@@ -127,7 +130,7 @@ impl Iterator for RowRecords<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let found = match self.seqs.next()? {
-                Ok(seq) => self.seqs.reader.row_record(seq, self.uuid),
+                Ok(seq) => self.seqs.reader.row_record(seq, &self.table, self.uuid),
                 Err(error) => Err(error),
             };
             if let Some(found) = found.transpose() {

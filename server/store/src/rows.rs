@@ -18,7 +18,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 use crate::layout::{Damage, OpenError};
 
 /// The persistent columns of a row, sorted by name.
-pub(crate) type Fields = Vec<(EcoString, Datum)>;
+pub type Fields = Vec<(EcoString, Datum)>;
 
 /// Rows by table and UUID; None for one that is not there.
 pub(crate) type RowMap = BTreeMap<(EcoString, Uuid), Option<Fields>>;

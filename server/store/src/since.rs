@@ -7,7 +7,7 @@ use nonnet_schema::Uuid;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::layout::{self, OpenError};
-use crate::limits::{INDEXED_RECORDS_MAX, PAST_WEIGHT_MAX};
+use crate::limits::{HASHES_FOUND_MAX, INDEXED_RECORDS_MAX, PAST_WEIGHT_MAX};
 use crate::read::Reader;
 
 /// What has changed since a transaction.
@@ -57,6 +57,48 @@ impl Reader {
         }
         Ok(Some(since))
     }
+}
+
+impl Reader {
+    /// The numbers of the records whose hashes begin with these hexadecimal digits in lower case, at most [`HASHES_FOUND_MAX`] of them.
+    pub fn seqs_of_hash(&self, prefix: &str) -> Result<Vec<u64>, OpenError> {
+        with_prefix(self.connection(), prefix).map_err(OpenError::sqlite(self.path(), "read"))
+    }
+}
+
+fn with_prefix(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    if layout::format(connection)? >= 2 {
+        // What all hashes with the prefix have at least and at most in the index.
+        let bound = |digit: &str| {
+            let digits: String = prefix.chars().take(16).collect();
+            let padded = digits + &digit.repeat(16_usize.saturating_sub(prefix.len()));
+            u64::from_str_radix(&padded, 16).unwrap_or_default().cast_signed()
+        };
+        let by_index = "SELECT log.seq FROM txn JOIN log USING (seq) \
+             WHERE txn.id BETWEEN ? AND ? AND substr(lower(hex(log.hash)), 1, ?) = ? LIMIT ?";
+        let mut statement = connection.prepare_cached(by_index)?;
+        let limit = HASHES_FOUND_MAX as i64;
+        let arguments = (bound("0"), bound("f"), prefix.len() as i64, prefix, limit);
+        let seqs = statement.query_map(arguments, |row| row.get::<_, i64>(0))?;
+        for seq in seqs {
+            found.push(seq? as u64);
+        }
+        from = indexed(connection)?;
+    }
+    let by_hash = "SELECT seq FROM log WHERE seq >= ? AND substr(lower(hex(hash)), 1, ?) = ? LIMIT ?";
+    let mut statement = connection.prepare_cached(by_hash)?;
+    let left = HASHES_FOUND_MAX.saturating_sub(found.len()) as i64;
+    let seqs = statement.query_map((from as i64, prefix.len() as i64, prefix, left), |row| {
+        row.get::<_, i64>(0)
+    })?;
+    for seq in seqs {
+        found.push(seq? as u64);
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
 /// The first record that is not in the index.

@@ -8,6 +8,7 @@ mod fixture;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use ecow::EcoString;
 use fixture::{Model, Rows, materialise};
 use nonnet_chain::{Author, Body, Moment};
 use nonnet_schema::{DatabaseSchema, Uuid};
@@ -34,6 +35,23 @@ fn assert_states(path: &Path, states: &[Rows]) {
         assert_eq!(&rows_of(contents), rows, "after record {seq}");
     }
     assert!(reader.contents_at(states.len() as u64).unwrap().is_none());
+    assert_newest_rows(&reader, states.last().unwrap());
+}
+
+/// Each row as it is after the newest record.
+fn assert_newest_rows(reader: &Reader, rows: &Rows) {
+    let schema = DatabaseSchema::from_text(&reader.schema_text().unwrap()).unwrap();
+    for number in 0..61 {
+        let uuid = Uuid::from_u128(number << 64 | 7);
+        for (at, table) in schema.tables().iter().enumerate() {
+            let expected = rows.get(&(nonnet_schema::TableIndex(at), uuid));
+            let found = reader.row(&table.name, uuid).unwrap();
+            assert_eq!(found.is_some(), expected.is_some(), "{} {uuid}", table.name);
+            for (column, datum) in found.iter().flatten() {
+                assert_eq!(datum, &expected.unwrap()[table.column_index(column).unwrap().0]);
+            }
+        }
+    }
 }
 
 /// The records of each row, newest first, as the whole log says.
@@ -43,16 +61,18 @@ fn assert_row_records(path: &Path) {
         .records(0..=u64::MAX)
         .map(|record| Body::decode(&record.unwrap().body.unwrap()).unwrap())
         .collect();
-    let rows: BTreeSet<Uuid> = bodies.iter().flat_map(|body| &body.rows).map(|row| row.uuid).collect();
+    let rows = bodies.iter().flat_map(|body| &body.rows);
+    let rows: BTreeSet<(EcoString, Uuid)> = rows.map(|row| (row.table.clone(), row.uuid)).collect();
     assert!(!rows.is_empty());
-    for uuid in rows.into_iter().chain([Uuid::from_u128(1)]) {
+    for (table, uuid) in rows.into_iter().chain([("net".into(), Uuid::from_u128(1))]) {
         let changes = |(seq, body): (usize, &Body)| {
-            let delta = body.rows.iter().find(|delta| delta.uuid == uuid)?;
+            let mut deltas = body.rows.iter();
+            let delta = deltas.find(|delta| delta.table == table && delta.uuid == uuid)?;
             Some((seq as u64, delta.clone()))
         };
         let mut expected: Vec<_> = bodies.iter().enumerate().filter_map(changes).collect();
         expected.reverse();
-        let found = reader.row_records(uuid).unwrap().map(|record| {
+        let found = reader.row_records(&table, uuid).unwrap().map(|record| {
             let record = record.unwrap();
             (record.header.seq, record.delta)
         });
@@ -160,9 +180,14 @@ fn the_rows_before_a_conversion_are_told_under_the_schema_of_that_time() {
     fill(&mut model, &mut opened.log, &mut states, 60);
     drop(opened);
     let narrow = r#"{"name":"Test","version":"2.0.0","tables":{
-        "net":{"columns":{"name":{"type":"string"},"mtu":{"type":"real"},"zone":{"type":"string"}},"isRoot":true}}}"#;
+        "net":{"columns":{"name":{"type":"string"},"zone":{"type":"string"}},"isRoot":true}}}"#;
     let narrow = DatabaseSchema::from_text(narrow).unwrap();
-    let wide = DatabaseSchema::from_text(&model.schema.to_text().replace("1.0.0", "3.0.0")).unwrap();
+    let wide = model
+        .schema
+        .to_text()
+        .replace(r#""mtu":{"type":"integer"}"#, r#""mtu":{"type":"real"}"#);
+    assert!(wide.contains("real"));
+    let wide = DatabaseSchema::from_text(&wide).unwrap();
     let conversion = Conversion {
         author: Author::default(),
         moment: Moment::default(),
@@ -205,6 +230,34 @@ fn a_body_that_was_removed_is_named() {
         reader.contents_at(9),
         Err(OpenError::BodyRemoved { seq: 10, .. })
     ));
+}
+
+#[test]
+fn a_record_is_found_by_the_beginning_of_its_hash() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut model = Model::create(&path);
+    let mut log = open(&path).unwrap().log;
+    for indexed in [false, true] {
+        model.append(&mut log, 40);
+        if indexed {
+            materialise(&mut log);
+        }
+        let reader = Reader::open(&path).unwrap();
+        for record in reader.records(0..=u64::MAX) {
+            let record = record.unwrap();
+            let hash = nonnet_chain::RecordHash(record.hash.clone().try_into().unwrap()).to_string();
+            for length in [1, 7, 15, 16, 17, 32, 64] {
+                let found = reader.seqs_of_hash(&hash[..length]).unwrap();
+                assert!(
+                    found.contains(&record.seq) || length == 1 && found.len() > 7,
+                    "{length}"
+                );
+            }
+            assert_eq!(reader.seqs_of_hash(&hash).unwrap(), [record.seq]);
+        }
+        assert!(reader.seqs_of_hash("123456789abcdef0").unwrap().is_empty());
+    }
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! The command line's arguments and their help.
 
+mod history;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::history::POINT_HELP;
 use crate::state::RowName;
+
+pub(crate) use history::{Blame, Log, Show};
 
 /// See and change the networks of this host through nonnetd, and read its log.
 #[derive(Debug, Parser)]
@@ -45,6 +50,17 @@ pub(crate) struct Common {
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
+
+    /// The same as --format json.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+impl Common {
+    /// How results are printed.
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
 }
 
 /// How results are printed.
@@ -70,7 +86,7 @@ pub(crate) enum Command {
     /// List, show, make or delete checkpoints.
     #[command(subcommand, after_help = CHECKPOINT_HELP)]
     Checkpoint(CheckpointCommand),
-    /// Show what `apply` would change. Exit code: 0 nothing, 1 changes, 2 an error.
+    /// Show what `apply` would change, or what differs between two commits. Exit code: 0 nothing, 1 changes, 2 an error.
     #[command(after_help = DIFF_HELP)]
     Diff(Diff),
     /// Show what the server would do in the kernel, now or if a file were applied. Exit code: 0 nothing, 1 something, 2 an error.
@@ -88,6 +104,12 @@ pub(crate) enum Command {
     /// Show the log of commits: who, when, what; newest first. Needs no server.
     #[command(after_help = LOG_HELP)]
     Log(Log),
+    /// Show one commit with everything that its record says. Needs no server.
+    #[command(after_help = POINT_HELP)]
+    Show(Show),
+    /// Show for each column of a row its value, and which commit gave it this value. Needs no server.
+    #[command(after_help = BLAME_HELP)]
+    Blame(Blame),
     /// Check the log's hash chain. Exit code: 0 sound, 1 a fault, 2 it could not be read. Needs no server.
     #[command(after_help = "Examples:\n  nonnet verify\n  nonnet verify /var/lib/nonnet/nonnet.db")]
     Verify(Verify),
@@ -249,6 +271,8 @@ and with ! for one that is in the database as the file says, but not (yet) in th
 Examples:
   nonnet diff state.json && echo nothing to do
   nonnet diff state.json --live --format json
+  nonnet diff 12..17                    what differs between the rows after commits 12 and 17; see `nonnet show --help`
+  nonnet diff yesterday..               what differs since yesterday, 00:00
   nonnet diff --live                    whether the kernel is as all rows say";
 
 const PLAN_HELP: &str = "\
@@ -269,11 +293,21 @@ Examples:
   nonnet query lxc --where properties:network_type=bridge --format json
   nonnet query --plugin lxc";
 
+const BLAME_HELP: &str = "\
+Examples:
+  nonnet blame lxc 100
+  nonnet blame ports vi100 bridge
+  nonnet blame lxc 100 --json | jq -r .columns.bridge.commit.who.user";
+
 const LOG_HELP: &str = "\
-The file is read directly, whether a server runs or not.
+The file is read directly, whether a server runs or not. Times are 2h (ago), yesterday, 14:30, 2026-11-21, \"2026-11-21 14:30\" or RFC 3339;
+`nonnet show --help` says more.
 
 Examples:
   nonnet log --limit 1
+  nonnet log --since 2h --uid alice
+  nonnet log --row lxc:100              what became of one row, also of one that is gone
+  nonnet log --follow --table ports
   nonnet log --table lxc --reverse
   nonnet log /var/lib/nonnet/nonnet.db --format json | jq -c '[.seq, .who.user, .comments]'";
 
@@ -445,9 +479,13 @@ pub(crate) struct Plan {
 
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-    /// The state file; - for standard input. With --live it may be left out.
-    #[arg(value_name = "FILE", required_unless_present = "live")]
+    /// The state file, - for standard input; or two commits, of which the second may be left out. With --live it may be left out.
+    #[arg(value_name = "FILE|A..B", required_unless_present = "live")]
     pub(crate) file: Option<PathBuf>,
+
+    /// The database file whose commits are compared [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(long = "file", value_name = "FILE", conflicts_with = "live")]
+    pub(crate) log_file: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) part: Part,
@@ -481,25 +519,6 @@ pub(crate) struct Monitor {
     /// The tables; without any, all.
     #[arg(value_name = "TABLE")]
     pub(crate) tables: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Log {
-    /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
-    #[arg(value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-
-    /// Only commits that changed this table, and only its rows.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) table: Option<String>,
-
-    /// At most so many commits.
-    #[arg(long, short = 'n', value_name = "N")]
-    pub(crate) limit: Option<u64>,
-
-    /// Oldest first.
-    #[arg(long)]
-    pub(crate) reverse: bool,
 }
 
 #[derive(Debug, Args)]

@@ -26,6 +26,8 @@ pub(crate) const ROLLBACK_PATIENCE: Duration = Duration::from_secs(30);
 /// How long `apply --confirm` and `apply --on-error` wait for the kernel where no `--wait` says otherwise.
 pub(crate) const APPLY_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The newest records that are searched for the names of rows before the log is shown: a change does not say what its row is called.
-/// Rows that are older than that, and do not change their names, are shown by their UUIDs.
-pub(crate) const NAME_RECORDS_MAX: u64 = 100_000;
+/// Commits that `log --follow` begins with: enough to see what went on just now.
+pub(crate) const FOLLOWED_FIRST: u64 = 10;
+
+/// How often `log --follow` looks for new commits.
+pub(crate) const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);

@@ -12,6 +12,7 @@ mod command;
 mod content;
 mod difference;
 mod document;
+mod history;
 mod limits;
 mod live;
 mod notation;
@@ -65,7 +66,7 @@ fn run(arguments: Arguments) -> Result<u8> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    let output = &mut Output::new(common.format);
+    let output = &mut Output::new(common.format());
     let code = match command {
         Command::Apply(options) => runtime.block_on(command::apply::run(&common, &options, output)),
         Command::Confirm(options) => runtime.block_on(command::checkpoint::confirm(&common, &options, output)),
@@ -78,6 +79,8 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Transact(options) => runtime.block_on(command::transact::run(&common, &options, output)),
         Command::Lxc(options) => runtime.block_on(command::lxc::run(&common, &options, output)),
         Command::Log(options) => command::log::run(&common, &options, output),
+        Command::Show(options) => command::show::run(&common, &options, output),
+        Command::Blame(options) => command::blame::run(&common, &options, output),
         Command::Verify(options) => command::verify::run(&common, &options, output),
         Command::Import(options) => command::import::run(&options, output),
         Command::Schema(options) => runtime.block_on(command::schema::run(&common, &options, output)),

@@ -78,6 +78,16 @@ pub(crate) struct RowName {
     key: String,
 }
 
+impl RowName {
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+}
+
 impl FromStr for RowName {
     type Err = String;
 

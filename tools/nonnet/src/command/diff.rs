@@ -1,9 +1,10 @@
-//! `nonnet diff`: what `apply` would change, and what the kernel lacks.
+//! `nonnet diff`: what `apply` would change, and what the kernel lacks; or what differs between two commits.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::arguments::{Common, Diff};
+use crate::command::between::{self, Commits};
 use crate::command::plan::KernelPlan;
 use crate::content::Rows;
 use crate::difference::{Action, Change, compare, line, to_json};
@@ -21,6 +22,9 @@ pub(crate) async fn run(common: &Common, options: &Diff, output: &mut Output) ->
     let Some(file) = &options.file else {
         return run_live(common, output).await;
     };
+    if let Some(commits) = Commits::of(file)? {
+        return between::run(common, options.log_file.as_deref(), &commits, output);
+    }
     let documents = super::documents(file)?;
     let server = Server::open(common).await?;
     let state = read_state(&documents, &source_name(file), &server.schema, &options.part.plugins)?

@@ -1,6 +1,8 @@
 //! The commands, one file each: what they are asked, what they print, how they end.
 
 pub(crate) mod apply;
+mod between;
+pub(crate) mod blame;
 pub(crate) mod checkpoint;
 pub(crate) mod diff;
 pub(crate) mod export;
@@ -11,6 +13,7 @@ pub(crate) mod monitor;
 pub(crate) mod plan;
 pub(crate) mod query;
 pub(crate) mod schema;
+pub(crate) mod show;
 pub(crate) mod transact;
 pub(crate) mod verify;
 

@@ -1,0 +1,76 @@
+//! The arguments of the commands that read the log, and put it to use.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::history::Point;
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Only commits that changed this table, and only its rows.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+
+    /// Only commits that changed this row: its UUID, TABLE:NAME, or with --table its name. It may be gone by now.
+    #[arg(long, value_name = "ROW")]
+    pub(crate) row: Option<String>,
+
+    /// Only commits of this user.
+    #[arg(long, value_name = "NUMBER|NAME")]
+    pub(crate) uid: Option<String>,
+
+    /// Only this commit and later ones, or only those from a time on.
+    #[arg(long, value_name = "TIME|COMMIT")]
+    pub(crate) since: Option<Point>,
+
+    /// Only this commit and earlier ones, or only those up to a time.
+    #[arg(long, value_name = "TIME|COMMIT")]
+    pub(crate) until: Option<Point>,
+
+    /// At most so many commits.
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<u64>,
+
+    /// Oldest first.
+    #[arg(long)]
+    pub(crate) reverse: bool,
+
+    /// Print the last ten commits (or what --limit or --since says), oldest first, then each new one as it comes.
+    #[arg(long, short = 'f', conflicts_with_all = ["until", "reverse"])]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The commit.
+    #[arg(value_name = "COMMIT")]
+    pub(crate) commit: Point,
+
+    /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Blame {
+    /// The table.
+    #[arg(value_name = "TABLE")]
+    pub(crate) table: String,
+
+    /// The row: its name or its UUID. It may be gone by now.
+    #[arg(value_name = "ROW")]
+    pub(crate) row: String,
+
+    /// Only this column.
+    #[arg(value_name = "COLUMN")]
+    pub(crate) column: Option<String>,
+
+    /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
