@@ -271,6 +271,61 @@ fn settings_of_a_port_are_written_and_come_back_with_its_link() {
 }
 
 #[test]
+fn settings_that_no_row_wants_any_more_say_again_what_they_said_before() {
+    let mut host = Host::start();
+    host.netns.add("c1").unwrap();
+    host.sh("ip netns exec c1 sysctl -qw net.ipv4.ip_default_ttl=77 net.ipv4.conf.default.arp_ignore=2");
+    let wants = |sysctls: &[[&str; 2]]| json!({"sysctls": ["map", sysctls]});
+    let all = wants(&[
+        ["net.ipv4.conf.IFNAME.arp_ignore", "1"],
+        ["net.ipv4.ip_default_ttl", "55"],
+        ["net.ipv4.ip_forward", "1"],
+    ]);
+    let ttl_only = wants(&[["net.ipv4.ip_default_ttl", "56"]]);
+    let says = |host: &mut Host, expected: [&str; 3]| {
+        host.until(&format!("settings say {expected:?}"), |host| {
+            let keys = "net.ipv4.conf.eth0.arp_ignore net.ipv4.ip_default_ttl net.ipv4.ip_forward";
+            let (_, text) = host
+                .netns
+                .try_sh(&format!("ip netns exec c1 sysctl -n {keys} 2>/dev/null"))
+                .unwrap();
+            text.split_whitespace()
+                .eq(expected.into_iter().filter(|value| !value.is_empty()))
+        });
+        host.converged();
+    };
+    host.transact(&[alone("c1", "10.1.0.2/24", &all)]);
+    says(&mut host, ["1", "55", "1"]);
+    let last = host.last_event();
+    host.transact(&[update("ports", "vic1", &ttl_only)]);
+    says(&mut host, ["2", "56", "0"]);
+    assert!(!host.events(last).iter().any(|event| event["kind"] == "drift"));
+
+    // Who is left in the namespace says nothing about them.
+    let other = json!({"name": "other", "netns": "c1", "ifname": "eth1", "addresses": "10.2.0.2/24"});
+    host.transact(&[update("ports", "vic1", &all), insert("ports", "other", &other)]);
+    says(&mut host, ["1", "55", "1"]);
+    let last = host.last_event();
+    host.transact(&[delete("ports", "vic1")]);
+    says(&mut host, ["", "77", "0"]);
+    assert!(!host.events(last).iter().any(|event| event["kind"] == "drift"));
+    host.transact(&[delete("ports", "other"), alone("c1", "10.1.0.2/24", &all)]);
+    says(&mut host, ["1", "55", "1"]);
+    // Nobody is left, but the namespace.
+    host.transact(&[delete("ports", "vic1")]);
+    says(&mut host, ["", "77", "0"]);
+
+    // A server that was started since knows only what new links have.
+    host.transact(&[alone("c1", "10.1.0.2/24", &all)]);
+    says(&mut host, ["1", "55", "1"]);
+    host.kill();
+    host.run();
+    host.converged();
+    host.transact(&[update("ports", "vic1", &wants(&[]))]);
+    says(&mut host, ["2", "55", "1"]);
+}
+
+#[test]
 fn crash_leaves_no_address_taken() {
     let mut host = Host::start();
     let operations = bridge_and_network("br0", "n0", &[("10.1.0.0/30", "10.1.0.1")]);

@@ -14,6 +14,7 @@ mod part;
 mod port;
 mod routes;
 mod single;
+mod sysctl;
 mod traffic;
 mod wireguard;
 
@@ -75,6 +76,7 @@ pub fn plan(want: &Want, have: &Mirror, keys: &BTreeSet<ObjectKey>) -> Diff {
         made: HashMap::new(),
         deleted: HashMap::new(),
         withdrawn: HashSet::new(),
+        given_back: HashSet::new(),
         filter: firewall::Done::default(),
     };
     for key in keys {
@@ -174,6 +176,8 @@ struct Planner<'a> {
     deleted: HashMap<(NamespaceId, u32), usize>,
     /// The routes that the plan deletes or replaces.
     withdrawn: HashSet<PlacedRoute>,
+    /// The settings of namespaces that the plan gives back.
+    given_back: HashSet<(NamespaceId, EcoString)>,
     /// What the plan does to the packet filter already.
     filter: firewall::Done,
 }
@@ -275,6 +279,9 @@ impl<'a> Planner<'a> {
         match key {
             ObjectKey::Routes(netns) => {
                 self.collect_routes(of, netns);
+                if let Resolution::Present(id) = self.want.resolution(netns) {
+                    self.give_back_sysctls(of, id, None);
+                }
                 return Ok(());
             }
             ObjectKey::Dhcp(port) => {

@@ -187,6 +187,8 @@ pub enum Change {
     Wireguard(LinkName, Option<Box<WireguardState>>),
     /// A setting below `/proc/sys/net` was read.
     Sysctl(EcoString, EcoString),
+    /// A setting below `/proc/sys/net` had this value before it was written for the first time.
+    SysctlBefore(EcoString, EcoString),
     /// Containers are new, changed or gone.
     Container(ContainerChange),
     /// Whether the link of this index leaves checksums to others was read.

@@ -61,6 +61,8 @@ struct Space {
     firewall: Installed,
     floods: BTreeSet<(u32, IpAddr)>,
     queues: BTreeMap<u32, Shape>,
+    /// Settings that were written; all others are 0.
+    sysctls: BTreeMap<EcoString, EcoString>,
     mirrors: BTreeMap<(u32, Hook), u32>,
 }
 
@@ -224,11 +226,13 @@ impl Model {
             Operation::Sysctl {
                 namespace, path, value, ..
             } => {
-                let change = Change::Sysctl(path.clone(), value.clone());
-                Ok(vec![Observation {
-                    namespace: *namespace,
-                    change,
-                }])
+                let sysctls = &mut self.space(*namespace)?.sysctls;
+                let before = sysctls
+                    .insert(path.clone(), value.clone())
+                    .unwrap_or_else(|| "0".into());
+                let before = (before != *value).then(|| Change::SysctlBefore(path.clone(), before));
+                let changes = before.into_iter().chain([Change::Sysctl(path.clone(), value.clone())]);
+                Ok(changes.map(|change| observed(*namespace, change)).collect())
             }
             Operation::Container(operation) => self.containers.apply(operation),
             Operation::Mesh(operation) => Ok(self.containers.join(operation)),

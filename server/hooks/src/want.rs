@@ -230,6 +230,14 @@ impl Want {
         references.flat_map(|netns| self.users(netns))
     }
 
+    /// Whether a port in a namespace wants a setting below `/proc/sys/net` there.
+    pub fn wants_sysctl(&self, id: NamespaceId, path: &str) -> bool {
+        let host = (id == NamespaceId::Host).then(|| self.users(&NetnsRef::Host));
+        let keys = self.inhabitants(id).chain(host.into_iter().flatten());
+        let mut objects = keys.filter_map(|key| self.get(key)).map(|wanted| &wanted.object);
+        objects.any(|object| matches!(object, Object::Port(port) if port.sysctls.contains_key(path)))
+    }
+
     /// The objects that need this one.
     pub fn dependents(&self, key: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
         self.dependents.get(key).into_iter().flatten()

@@ -590,7 +590,15 @@ impl<'a> Runner<'a> {
         let (Some(space), Some(home)) = (self.spaces.get(namespace), self.spaces.home()) else {
             return Err(refusal(libc::ENOENT));
         };
-        let now = write_sysctl(space, &home.netns, path, value).map_err(|error| of_io(&error))?;
+        let (now, before) = write_sysctl(space, &home.netns, path, value).map_err(|error| of_io(&error))?;
+        // What a link of the host said by itself nobody knows.
+        let before =
+            before.or_else(|| of_new_links(space, &home.netns, path).filter(|_| namespace != NamespaceId::Host));
+        self.told
+            .extend(before.filter(|before| *before != now).map(|before| Observation {
+                namespace,
+                change: Change::SysctlBefore(path.into(), before.into()),
+            }));
         self.sysctls.push((namespace, path.to_owned(), now));
         Ok(())
     }
@@ -673,8 +681,23 @@ impl Runner<'_> {
     }
 }
 
-/// Writes a setting unless it says so already, and reads it back. `/proc/sys/net` shows the namespace of the thread that opens it.
-fn write_sysctl(space: &Space, home: &Netns, path: &str, value: &str) -> io::Result<String> {
+/// What a setting of a link says in links that are new in the namespace.
+fn of_new_links(space: &Space, home: &Netns, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = path.split('/').collect();
+    let [_, "conf" | "neigh", link, _] = parts.as_mut_slice() else {
+        return None;
+    };
+    if matches!(*link, "all" | "default") {
+        return None;
+    }
+    *link = "default";
+    let file = format!("/proc/sys/net/{}", parts.join("/"));
+    let read = || Ok(std::fs::read_to_string(&file)?.trim().to_owned());
+    space.netns.within(home, read).ok()
+}
+
+/// Writes a setting unless it says so already, and reads it back. Gives what it says now, and before if that was something else. `/proc/sys/net` shows the namespace of the thread that opens it.
+fn write_sysctl(space: &Space, home: &Netns, path: &str, value: &str) -> io::Result<(String, Option<String>)> {
     if path
         .split('/')
         .any(|part| part.is_empty() || part == "." || part == "..")
@@ -685,10 +708,11 @@ fn write_sysctl(space: &Space, home: &Netns, path: &str, value: &str) -> io::Res
     space.netns.within(home, || {
         let now = std::fs::read_to_string(&file)?;
         if now.trim() == value {
-            return Ok(value.to_owned());
+            return Ok((value.to_owned(), None));
         }
         std::fs::write(&file, value)?;
-        Ok(std::fs::read_to_string(&file)?.trim().to_owned())
+        let before = Some(now.trim().to_owned());
+        Ok((std::fs::read_to_string(&file)?.trim().to_owned(), before))
     })
 }
 

@@ -177,6 +177,7 @@ impl<'a> Planner<'a> {
             self.withdraw_addresses(of, &end, &self.want.addresses_on(&end.link.name));
             let present = host.routes(Some(link.index)).cloned().collect();
             self.withdraw_routes(of, &present, &BTreeSet::new(), (host, NamespaceId::Host));
+            self.give_back_sysctls(of, NamespaceId::Host, Some(&link.name));
         }
         let Former { up, master, alias } = taken.map(|taken| taken.former).unwrap_or_default();
         let master = master.and_then(|name| host?.link(&LinkName::observed(&name)));

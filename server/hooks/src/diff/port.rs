@@ -386,24 +386,7 @@ impl<'a> Planner<'a> {
             needs,
         };
         self.routes(of, port, &end, (inside, id));
-        for (path, value) in &port.sysctls {
-            let was = inside.sysctl(path).cloned();
-            if was.as_ref() != Some(value) {
-                let (path, value) = (path.clone(), value.clone());
-                let needs: Vec<usize> = self.made.get(of.key).copied().into_iter().collect();
-                self.step(
-                    of,
-                    Phase::Route,
-                    &needs,
-                    Operation::Sysctl {
-                        namespace: id,
-                        path,
-                        value,
-                        was,
-                    },
-                );
-            }
-        }
+        self.sysctls(of, port, inside, id);
     }
 
     /// Has the end inside make its checksums itself where packets are read in user space.

@@ -19,6 +19,8 @@ pub struct Namespace {
     pub(super) addresses: BTreeMap<u32, BTreeMap<IpNet, Address>>,
     pub(super) routes: BTreeMap<Option<u32>, BTreeSet<InstalledRoute>>,
     pub(super) sysctls: BTreeMap<EcoString, EcoString>,
+    /// What settings said before they were written.
+    pub(super) sysctls_before: BTreeMap<EcoString, EcoString>,
     pub(super) offloads: BTreeMap<u32, bool>,
     pub(super) vlans: BTreeMap<u32, Vlans>,
     pub(super) firewall: Option<Installed>,
@@ -83,6 +85,11 @@ impl Namespace {
         self.sysctls.get(path)
     }
 
+    /// The settings below `/proc/sys/net` that were written, with the values from before.
+    pub fn sysctls_before(&self) -> impl Iterator<Item = (&EcoString, &EcoString)> {
+        self.sysctls_before.iter()
+    }
+
     /// Whether the link of this index leaves checksums of what it sends to others, as last read.
     pub fn offload(&self, index: u32) -> Option<bool> {
         self.offloads.get(&index).copied()
@@ -98,6 +105,15 @@ impl Namespace {
         self.vlans.get(&index)
     }
 
+    /// Whether there is the link that a setting is of, if it is of one.
+    fn has_link_of(&self, path: &str) -> bool {
+        let mut parts = path.split('/').skip(1);
+        match (parts.next(), parts.next()) {
+            (Some("conf" | "neigh"), Some(link)) if !matches!(link, "all" | "default") => self.names.contains_key(link),
+            _ => true,
+        }
+    }
+
     fn set_link(&mut self, id: NamespaceId, link: Link, touched: &mut Touched) {
         let old = self.links.get(&link.index);
         if old == Some(&link) {
@@ -109,6 +125,9 @@ impl Namespace {
             if self.names.get(&old.name) == Some(&link.index) {
                 self.names.remove(&old.name);
             }
+            // Its settings go with it to the new name.
+            let own = eco_format!("/{}/", old.name);
+            self.sysctls_before.retain(|path, _| !path.contains(own.as_str()));
             touched.existence(id, name);
         }
         let name = LinkName::observed(&link.name);
@@ -144,6 +163,7 @@ impl Namespace {
             // The next link of that name begins with settings of its own.
             let own = eco_format!("/{}/", link.name);
             self.sysctls.retain(|path, _| !path.contains(own.as_str()));
+            self.sysctls_before.retain(|path, _| !path.contains(own.as_str()));
         }
         if let Some(firewall) = &mut self.firewall {
             let of_link = |path: &EcoString| path.split('/').nth(2) == Some(link.name.as_str());
@@ -339,7 +359,15 @@ impl Namespace {
                 }
             }
             Change::Vlans(index, vlans) => self.set_vlans(id, index, vlans, touched),
+            // It went with its link, of which the kernel has told already.
+            Change::SysctlBefore(path, _) | Change::Sysctl(path, _) if !self.has_link_of(&path) => {}
+            Change::SysctlBefore(path, value) => {
+                self.sysctls_before.entry(path).or_insert(value);
+            }
             Change::Sysctl(path, value) => {
+                if self.sysctls_before.get(&path) == Some(&value) {
+                    self.sysctls_before.remove(&path);
+                }
                 if self.sysctls.insert(path, value.clone()) != Some(value) {
                     touched.link(id, LinkName::loopback());
                 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Cause, Desired, Heal, Item, Output, Reconciler};
 use crate::limits::{PROTOCOL, RESYNC_MS};
+use crate::mirror::Namespace;
 use crate::name::LinkName;
 use crate::object::{NetnsRef, Object, ObjectKey, Owner, Wanted};
 use crate::report::State;
@@ -110,6 +111,7 @@ impl Reconciler {
         self.want.insert(wanted);
         self.rethink_ways(now_ms, key);
         self.leave_netns(now_ms, &owner, before.clone());
+        self.rethink_sysctls(now_ms, key, before.as_ref());
         self.rethink_defaults(now_ms, key, [before, now]);
         self.dirty.extend(self.want.dependents(key).cloned());
     }
@@ -123,6 +125,7 @@ impl Reconciler {
             self.rethink_ways(now_ms, &key);
             self.want.remove(&key, owner);
             self.leave_netns(now_ms, owner, netns.clone());
+            self.rethink_sysctls(now_ms, &key, netns.as_ref());
             self.rethink_defaults(now_ms, &key, [netns, None]);
             self.dirty.extend(self.want.dependents(&key).cloned());
             self.soil(now_ms, Cause::Row, &key, owner);
@@ -147,6 +150,32 @@ impl Reconciler {
         }
     }
 
+    /// The settings of a namespace that nobody wants any more are given back by whoever is left there.
+    pub(super) fn rethink_sysctls(&mut self, now_ms: u64, changed: &ObjectKey, netns: Option<&NetnsRef>) {
+        let Some(netns) = netns else { return };
+        let Resolution::Present(id) = self.want.resolution(netns) else {
+            return;
+        };
+        let is_left = self.have.namespace(id).is_some_and(|inside| {
+            let mut paths = inside.sysctls_before().map(|(path, _)| path);
+            paths.any(|path| !self.want.wants_sysctl(id, path))
+        });
+        let is_port = |key: &&ObjectKey| {
+            *key != changed
+                && self
+                    .want
+                    .get(key)
+                    .is_some_and(|wanted| matches!(wanted.object, Object::Port(_)))
+        };
+        let Some(heir) = self.want.users(netns).find(is_port).filter(|_| is_left).cloned() else {
+            return;
+        };
+        if let Some(item) = self.items.get_mut(&heir).filter(|item| item.state == State::Converged) {
+            (item.state, item.cause, item.since_ms) = (State::Pending, Cause::Row, now_ms);
+        }
+        self.dirty.insert(heir);
+    }
+
     /// Gives up a namespace that no object reaches into any more, once nothing of ours is left there that goes with no link.
     pub(super) fn leave_netns(&mut self, now_ms: u64, owner: &Owner, netns: Option<NetnsRef>) {
         let Some(netns) = netns.filter(|netns| self.want.users(netns).next().is_none()) else {
@@ -156,7 +185,10 @@ impl Reconciler {
             Resolution::Present(id) => self.have.namespace(id),
             Resolution::Unknown | Resolution::Absent(_) => None,
         };
-        if inside.is_some_and(|inside| inside.routes(None).any(|route| route.protocol == PROTOCOL)) {
+        let is_left = |inside: &Namespace| {
+            inside.routes(None).any(|route| route.protocol == PROTOCOL) || inside.sysctls_before().next().is_some()
+        };
+        if inside.is_some_and(is_left) {
             self.soil(now_ms, Cause::Row, &ObjectKey::Routes(netns), owner);
         } else {
             self.unwatch(Some(netns));
