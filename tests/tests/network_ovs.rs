@@ -1,6 +1,7 @@
 //! Bridges of Open vSwitch by rows: the real daemons forward, in user space, what the rows say.
 
 use nonnet_tests::host::{Host, delete, insert, update};
+use nonnet_tests::program::repository;
 use nonnet_tests::server::Kind;
 use nonnet_tests::switch::{Switch, column};
 use serde_json::{Value, json};
@@ -219,6 +220,251 @@ fn isolated_ports_reach_the_others_and_not_each_other() {
     host.converged();
     assert_eq!(column(&host, "Port", "p-net", "protected"), "true");
     assert_eq!(column(&host, "Port", "p-c1", "protected"), "false");
+}
+
+/// Two ports with addresses of both families on a switch, of which the first is held to its own.
+fn guarded(host: &mut Host) {
+    let row = |name: &str, last: u8, more: Value| {
+        let addresses = json!(["set", [format!("10.8.0.{last}/24"), format!("fd08::{last}/64")]]);
+        let mut row = json!({"name": format!("p-{name}"), "netns": name, "bridge": ["named-uuid", "ovs0"], "addresses": addresses,
+            "mac": format!("02:00:00:00:00:0{last}")});
+        for (column, datum) in more.as_object().into_iter().flatten() {
+            row[column] = datum.clone();
+        }
+        json!({"op": "insert", "table": "ports", "row": row})
+    };
+    host.transact(&[
+        bridge("ovs0"),
+        row("c1", 2, json!({"anti_spoof": true})),
+        row("c2", 3, json!({})),
+    ]);
+    host.converged();
+    for address in ["10.8.0.3", "fd08::3"] {
+        host.until(&format!("{address} answers"), |host| host.pings("c1", address));
+    }
+}
+
+/// Which of these frames arrive of those that the first port sends to the second; each begins with its kind.
+fn arrived(host: &mut Host, frames: &[String]) -> Vec<bool> {
+    let program = repository().join("tests/src/talk.py").display().to_string();
+    let arrives = |frame: &String| {
+        let kind = frame.split(' ').next().unwrap_or_default();
+        let watch = ["netns", "exec", "c2", "python3", &program, "await", "eth0", "1.5", kind];
+        let mut watcher = host.netns.spawn("ip", &watch).unwrap();
+        watcher.line_with("ready").unwrap();
+        for _ in 0..3 {
+            host.sh(&format!("ip netns exec c1 python3 {program} spoof {frame}"));
+        }
+        watcher.wait().unwrap().0
+    };
+    frames.iter().map(arrives).collect()
+}
+
+/// Frames of the first port under its own addresses.
+fn honest() -> Vec<String> {
+    let (own, other) = ("02:00:00:00:00:02", "02:00:00:00:00:03");
+    vec![
+        format!("udp4 eth0 {own} {other} 10.8.0.2 10.8.0.3"),
+        format!("udp6 eth0 {own} {other} fd08::2 fd08::3"),
+        format!("arp eth0 {own} {other} {own} 10.8.0.2 10.8.0.3"),
+        format!("na eth0 {own} {other} fd08::2 fd08::3 fd08::2 {own}"),
+    ]
+}
+
+/// Frames of the first port under addresses that are not its own.
+fn spoofed() -> Vec<String> {
+    let (own, other, stranger) = ("02:00:00:00:00:02", "02:00:00:00:00:03", "02:00:00:00:00:99");
+    vec![
+        format!("udp4 eth0 {stranger} {other} 10.8.0.2 10.8.0.3"),
+        format!("udp4 eth0 {own} {other} 10.8.0.77 10.8.0.3"),
+        format!("udp6 eth0 {own} {other} fd08::77 fd08::3"),
+        format!("arp eth0 {own} {other} {own} 10.8.0.1 10.8.0.3"),
+        format!("arp eth0 {own} {other} {stranger} 10.8.0.2 10.8.0.3"),
+        format!("na eth0 {own} {other} fd08::2 fd08::3 fd08::1 {own}"),
+    ]
+}
+
+/// The flows of a bridge that are nonnet's, and those that are not.
+fn flows(host: &Host, bridge: &str) -> (Vec<String>, Vec<String>) {
+    let text = host.sh(&format!("ovs-ofctl --no-stats dump-flows {bridge}"));
+    let flows = text.lines().filter(|line| line.contains("actions="));
+    let mut flows: Vec<String> = flows.map(|line| line.trim().to_owned()).collect();
+    flows.sort_unstable();
+    flows.into_iter().partition(|flow| flow.contains("cookie=0x6e6e"))
+}
+
+#[test]
+fn a_guarded_port_of_a_switch_sends_nothing_under_addresses_that_are_not_its_own() {
+    let (mut host, _switch) = host(&["c1", "c2"]);
+    guarded(&mut host);
+    assert_eq!(arrived(&mut host, &honest()), [true; 4]);
+    assert_eq!(arrived(&mut host, &spoofed()), [false; 6]);
+    // The host's own side learns nothing wrong either, and can be reached.
+    assert!(
+        !host
+            .sh("ovs-appctl -t /run/openvswitch/ovs-vswitchd.*.ctl fdb/show ovs0")
+            .contains("02:00:00:00:00:99")
+    );
+
+    // Frames that a port needs before it has its addresses, and those that only others send, as the switch itself judges them.
+    let own = "dl_src=02:00:00:00:00:02";
+    let nobody = format!("{own},icmp6,ipv6_src=::");
+    for (passes, frame) in [
+        (true, format!("{own},udp,nw_dst=255.255.255.255,udp_src=68,udp_dst=67")),
+        (false, format!("{own},udp,nw_dst=255.255.255.255,udp_src=67,udp_dst=68")),
+        (
+            true,
+            format!("{own},arp,arp_op=1,arp_sha=02:00:00:00:00:02,arp_tpa=10.8.0.2"),
+        ),
+        (
+            true,
+            format!("{nobody},ipv6_dst=ff02::1:ff00:2,icmpv6_type=135,nd_target=fd08::2"),
+        ),
+        (
+            false,
+            format!("{nobody},ipv6_dst=ff02::1:ff00:77,icmpv6_type=135,nd_target=fd08::77"),
+        ),
+        (true, format!("{nobody},ipv6_dst=ff02::16,icmpv6_type=143")),
+        (
+            true,
+            format!("{own},icmp6,ipv6_src=fe80::ff:fe00:2,ipv6_dst=ff02::2,icmpv6_type=133"),
+        ),
+        (
+            false,
+            format!("{own},icmp6,ipv6_src=fe80::ff:fe00:2,ipv6_dst=ff02::1,icmpv6_type=134"),
+        ),
+        (
+            false,
+            format!("{own},icmp6,ipv6_src=fd08::2,ipv6_dst=ff02::1,icmpv6_type=137"),
+        ),
+        (false, format!("{own},dl_type=0x88cc")),
+    ] {
+        let trace = host.sh(&format!(
+            "ovs-appctl -t /run/openvswitch/ovs-vswitchd.*.ctl ofproto/trace ovs0 in_port=p-c1,dl_dst=33:33:00:00:00:01,{frame}"
+        ));
+        assert_eq!(!trace.contains("Datapath actions: drop"), passes, "{frame}: {trace}");
+    }
+
+    // What is let through goes on to the flows of others.
+    host.sh("ovs-ofctl add-flow ovs0 cookie=0x7,priority=10,ip,nw_dst=10.8.0.3,actions=drop");
+    assert!(!host.succeeds("ip netns exec c1 ping -n -c 1 -W 1 10.8.0.3"));
+    let (ours, theirs) = flows(&host, "ovs0");
+    assert_eq!(theirs.len(), 2, "{theirs:?}");
+    host.sh("ovs-ofctl del-flows ovs0 cookie=0x7/-1");
+    assert!(host.pings("c1", "10.8.0.3"));
+
+    // An address more is five flows at most, and every other port has as many as this one.
+    host.transact(&[update("ports", "p-c2", &json!({"anti_spoof": true}))]);
+    host.converged();
+    assert_eq!(flows(&host, "ovs0").0.len(), 2 * ours.len());
+    let more = json!(["set", ["10.8.0.2/24", "fd08::2/64", "10.8.0.4/24"]]);
+    host.transact(&[update("ports", "p-c1", &json!({"addresses": more}))]);
+    host.converged();
+    assert_eq!(flows(&host, "ovs0").0.len(), 2 * ours.len() + 2);
+    assert!(host.succeeds("ip netns exec c1 ping -n -c 1 -W 5 -I 10.8.0.4 10.8.0.3"));
+
+    host.transact(&[
+        update("ports", "p-c1", &json!({"anti_spoof": false})),
+        delete("ports", "p-c2"),
+    ]);
+    host.converged();
+    host.until("no flow of ours is left", |host| flows(host, "ovs0").0.is_empty());
+    assert_eq!(flows(&host, "ovs0").1.len(), 1);
+    let again = json!({"op": "insert", "table": "ports", "row": {"name": "p-c2", "netns": "c2", "mac": "02:00:00:00:00:03",
+        "addresses": ["set", ["10.8.0.3/24", "fd08::3/64"]], "bridge": ["uuid", host.row("bridges", "ovs0")["_uuid"]]}});
+    host.transact(&[again]);
+    host.converged();
+    assert_eq!(arrived(&mut host, &spoofed()), [true; 6]);
+}
+
+#[test]
+fn flows_that_somebody_deletes_or_changes_come_back_and_survive_a_restart() {
+    let (mut host, mut switch) = host(&["c1", "c2"]);
+    guarded(&mut host);
+    host.sh("ovs-ofctl add-flow ovs0 cookie=0x7,priority=10,ip,nw_dst=10.8.0.99,actions=drop");
+    let (ours, theirs) = flows(&host, "ovs0");
+    for damage in [
+        "ovs-ofctl del-flows ovs0 in_port=p-c1",
+        "ovs-ofctl del-flows ovs0 cookie=0x6e6e000000000000/0xffff000000000000,arp",
+        "ovs-ofctl --strict mod-flows ovs0 in_port=p-c1,priority=65500,reg15=0/0x80000000,actions=NORMAL",
+    ] {
+        let seen = host.last_event();
+        host.sh(damage);
+        assert_ne!(flows(&host, "ovs0").0, ours, "{damage}");
+        host.until_event(seen, "healed", "ovs port p-c1");
+        host.converged();
+        assert_eq!(flows(&host, "ovs0"), (ours.clone(), theirs.clone()), "{damage}");
+    }
+    // A switch that begins anew has no flows.
+    let seen = host.last_event();
+    switch.stop_vswitchd();
+    switch.start_vswitchd(&mut host);
+    host.until_event(seen, "healed", "ovs port p-c1");
+    host.converged();
+    assert_eq!(flows(&host, "ovs0").0, ours);
+
+    // A port that comes back has another number, under which it is held, and that alone.
+    host.sh("ovs-vsctl --timeout=20 -- del-port p-c1 -- add-port ovs0 other -- set Interface other type=internal");
+    host.until("the port is back and held", |host| {
+        let number = host.sh("ovs-vsctl --timeout=20 --if-exists get Interface p-c1 ofport");
+        let number = format!("in_port={},", number.trim());
+        let text =
+            host.sh("ovs-ofctl --no-stats --no-names dump-flows ovs0 cookie=0x6e6e000000000000/0xffff000000000000");
+        let all: Vec<&str> = text.lines().filter(|line| line.contains("actions=")).collect();
+        all.len() == ours.len() && all.iter().all(|line| line.replace(' ', ",").contains(&number))
+    });
+    host.converged();
+    assert_eq!(arrived(&mut host, &spoofed()[1..2]), [false]);
+    host.sh("ovs-vsctl --timeout=20 del-port other");
+
+    // A server that begins anew finds them as they are, and what is not wanted any more goes.
+    let age = |host: &Host| -> f64 {
+        let text = host.sh("ovs-ofctl dump-flows ovs0 cookie=0x6e6e000000000000/0xffff000000000000");
+        let ages = text
+            .split("duration=")
+            .skip(1)
+            .filter_map(|rest| rest.split('s').next()?.parse().ok());
+        ages.fold(f64::MAX, f64::min)
+    };
+    let before = age(&host);
+    host.kill();
+    host.run();
+    host.converged();
+    assert!(age(&host) > before, "flows that are made anew are younger");
+    host.transact(&[update("ports", "p-c1", &json!({"anti_spoof": false}))]);
+    host.converged();
+    assert!(flows(&host, "ovs0").0.is_empty());
+}
+
+#[test]
+fn flows_of_a_controller_are_left_to_it_in_words() {
+    let (mut host, _switch) = host(&["c1"]);
+    let guarded = port("c1", "ovs0", "10.8.0.2/24", &json!({"anti_spoof": true}));
+    for (key, value) in [("controller", "tcp:127.0.0.1:6653"), ("fail_mode", "secure")] {
+        let mut bridge = bridge("ovs0");
+        bridge["row"]["other_config"] = json!(["map", [["datapath_type", "netdev"], [key, value]]]);
+        let (_, details) = host.refused(&[bridge, guarded.clone()]);
+        assert!(
+            details.contains("anti_spoof") && details.contains("ovs0") && details.contains("controller"),
+            "{details}"
+        );
+    }
+    let patch = json!({"op": "insert", "table": "ports", "row": {"name": "to1", "kind": "patch", "bridge": ["named-uuid", "ovs0"],
+        "options": ["map", [["peer", "to0"]]], "anti_spoof": true}});
+    let (_, details) = host.refused(&[bridge("ovs0"), patch]);
+    assert!(details.contains("anti_spoof") && details.contains("patch"), "{details}");
+
+    // A bridge that gets one later leaves its guarded ports with an error.
+    host.transact(&[bridge("ovs0"), guarded]);
+    host.converged();
+    let controlled = json!(["map", [["datapath_type", "netdev"], ["fail_mode", "secure"]]]);
+    host.transact(&[update("bridges", "ovs0", &json!({"other_config": controlled}))]);
+    host.until_state("ports", "p-c1", "failed");
+    assert!(
+        host.error("ports", "p-c1").contains("controller"),
+        "{}",
+        host.error("ports", "p-c1")
+    );
 }
 
 #[test]

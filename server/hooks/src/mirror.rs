@@ -513,6 +513,7 @@ mod tests {
         let row = OvsPortRow {
             port: OvsPort::system(name.clone(), br0),
             foreign_qos: None,
+            guard: None,
             is_foreign_shape: false,
             mark: OvsMark::default(),
             progress: OvsProgress::default(),

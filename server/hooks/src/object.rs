@@ -32,7 +32,10 @@ pub use self::firewall::Firewall;
 pub use self::flood::Flood;
 pub use self::moved::{AddressesMove, Moved, Moving, TrialId, takes};
 pub use self::names::{Listen, NameServer, ResolvConf, ResolvConfSet};
-pub use self::ovs::{DATAPATH_NETDEV, INTERNAL, OvsBridge, OvsMark, OvsOperation, OvsPort, PATCH, QUEUE_LEFT};
+pub use self::ovs::{
+    ANEW, COOKIE, DATAPATH_NETDEV, DROP, Flow, INTERNAL, OvsBridge, OvsGuard, OvsGuardTrace, OvsMark, OvsOperation,
+    OvsPort, PATCH, QUEUE_LEFT,
+};
 pub use self::port::{Datapath, Port, PortKind, RANK, Role, Single};
 pub use self::routes::Routes;
 pub use self::spec::{

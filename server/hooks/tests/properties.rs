@@ -14,8 +14,8 @@ use nonnet_hooks::object::firewall::{Firewall, Installed, Part, Protocol, Set};
 use nonnet_hooks::object::wireguard::{Secret, Settings};
 use nonnet_hooks::object::{
     Addresses, Bridge, BridgeSettings, Hook, Macvlan, MacvlanMode, Moving, NameServer, NetnsRef, Object, ObjectKey,
-    OvsBridge, OvsOperation, OvsPort, Owner, Port, PortKind, ResolvConf, Role, Route, RouteKind, Shape, Single, Spec,
-    Tap, Traffic, Vlans, Vxlan, Wanted, Wireguard,
+    OvsBridge, OvsGuard, OvsOperation, OvsPort, Owner, Port, PortKind, ResolvConf, Role, Route, RouteKind, Shape,
+    Single, Spec, Tap, Traffic, Vlans, Vxlan, Wanted, Wireguard,
 };
 use nonnet_hooks::plan::{LinkRef, Operation, PlacedRoute, Plan, Step};
 use nonnet_hooks::resolv_conf;
@@ -73,9 +73,10 @@ prop_compose! {
 
 prop_compose! {
     /// A port for a veth, or an internal one.
-    fn ovs_port(at: usize)(present: bool, internal: bool, bridge in 0_usize..3, tag in proptest::option::of(1_u16..3), protected: bool, leaves_queue: bool) -> Option<Wanted> {
+    fn ovs_port(at: usize)(present: bool, internal: bool, bridge in 0_usize..3, tag in proptest::option::of(1_u16..3), protected: bool, leaves_queue: bool, guard in proptest::option::of(0_u8..3)) -> Option<Wanted> {
         let port = if internal { format!("int{at}") } else { format!("vi{at}") };
-        let mut port = OvsPort { tag, protected, leaves_queue, ..OvsPort::system(name(&port), ovs(bridge).name) };
+        let guard = guard.map(|last| OvsGuard { mac: Some(Mac([2, 0, 0, 0, 0, last])), addresses: [IpAddr::from([10, 0, 0, last])].into() });
+        let mut port = OvsPort { tag, protected, leaves_queue, guard, ..OvsPort::system(name(&port), ovs(bridge).name) };
         if internal {
             port.interface = "internal".into();
         }
@@ -482,7 +483,7 @@ fn check_marks(want: &Want, plan: &Plan, mirror: &Mirror) {
                 OvsOperation::BridgeSet { .. } | OvsOperation::BridgeDel { .. } => {
                     ovs.bridge(operation.name()).map(|row| &row.mark)
                 }
-                OvsOperation::PortSet { .. } | OvsOperation::PortDel { .. } => {
+                OvsOperation::PortSet { .. } | OvsOperation::PortDel { .. } | OvsOperation::GuardSet { .. } => {
                     ovs.port(operation.name()).map(|row| &row.mark)
                 }
             };
@@ -647,6 +648,7 @@ fn check_object(object: &Object, want: &Want, mirror: &Mirror, verdicts: &BTreeM
             assert_eq!((&row.port.bridge, row.port.tag), (&port.bridge, port.tag));
             let settings = |port: &OvsPort| (port.protected, port.leaves_queue);
             assert_eq!(settings(&row.port), settings(port));
+            assert_eq!(row.guard, port.guard.as_ref().map(OvsGuard::trace));
             assert!(!port.is_internal() || host.link(&port.name).unwrap().up);
         }
         Object::Addresses(on) => {

@@ -110,6 +110,18 @@ pub const OVS_REPLY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long `ovs-vswitchd` may take to follow before a row says that it has not.
 pub const OVS_FOLLOW_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Between looks at the flows by which ports are held to their addresses: who deletes them says so to nobody.
+pub const OVS_FLOWS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How soon they are looked at when something changes in Open vSwitch.
+pub const OVS_FLOWS_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of the flows of one bridge that are read: those of some ten thousand ports.
+pub const OVS_FLOWS_BYTES: usize = 64 << 20;
+
+/// Ports of a bridge whose flows change at once.
+pub const OVS_FLOWS_PORTS: usize = 256;
+
 /// For how long an error of an interface may still go by itself.
 pub const OVS_ERROR_GRACE: Duration = Duration::from_millis(500);
 

@@ -3,6 +3,8 @@
 //! Takes the operations of plans, gives what the database has and how each operation ended. It decides nothing, and changes no row that
 //! does not carry our mark.
 
+mod flowing;
+mod flows;
 mod rows;
 mod table;
 mod transaction;

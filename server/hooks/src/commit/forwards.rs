@@ -104,10 +104,6 @@ fn check_port(tables: &Tables, transaction: &Transaction<'_>, row: &Arc<Row>) ->
             return Err(blame.fault(name, "only a port of a bridge can be kept from others"));
         }
     }
-    let is_switched = bridge.is_some_and(|row| text(row, tables.bridges.kind) == "ovs");
-    if row.get(columns.anti_spoof).as_bool() == Some(true) && is_switched {
-        return Err(blame.fault("anti_spoof", "only to be had on a bridge of kind \"linux\""));
-    }
     if row.get(columns.forwards).is_empty() {
         return Ok(());
     }

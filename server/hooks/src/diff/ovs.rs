@@ -8,7 +8,7 @@ use ecow::eco_format;
 use super::{End, For, Planner, Verdict, reference};
 use crate::mirror::{Link, Namespace, NamespaceId, OvsBridgeRow, OvsPortRow, OvsProgress};
 use crate::name::LinkName;
-use crate::object::{Object, ObjectKey, OvsBridge, OvsMark, OvsOperation, OvsPort, Owner, QUEUE_LEFT};
+use crate::object::{Object, ObjectKey, OvsBridge, OvsGuard, OvsMark, OvsOperation, OvsPort, Owner, QUEUE_LEFT};
 use crate::plan::{LinkChange, Operation, Phase};
 
 /// The kinds of the links that Open vSwitch makes, in user space and in the kernel.
@@ -84,6 +84,7 @@ impl<'a> Planner<'a> {
         needs.extend(self.ovs_device(port, host)?);
         let mut wanted = OvsPort {
             ipv6: false,
+            guard: None,
             ..port.clone()
         };
         if let Some(qos) = row.and_then(|row| row.foreign_qos.as_ref()) {
@@ -98,6 +99,14 @@ impl<'a> Planner<'a> {
             |row: &&OvsPortRow| row.port == wanted && !row.is_foreign_shape && row.mark.owner.as_ref() == Some(owner);
         if let Some(row) = row.filter(same) {
             check_progress(&row.progress)?;
+            if row.guard != port.guard.as_ref().map(OvsGuard::trace) {
+                let operation = OvsOperation::GuardSet {
+                    name: name.clone(),
+                    set: port.guard.clone(),
+                    was: row.guard,
+                };
+                self.ovs_step(of, &needs, operation);
+            }
         } else {
             if row.is_none() && port.is_internal() {
                 check_free(name, host)?;

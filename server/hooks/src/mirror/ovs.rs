@@ -6,7 +6,7 @@ use ecow::EcoString;
 
 use super::{NamespaceId, Touched};
 use crate::name::LinkName;
-use crate::object::{OvsBridge, OvsMark, OvsPort};
+use crate::object::{OvsBridge, OvsGuardTrace, OvsMark, OvsPort};
 
 /// What `ovs-vswitchd` made of a row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,10 @@ pub struct OvsBridgeRow {
 /// A port that Open vSwitch has; the local ports of bridges are not among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OvsPortRow {
-    /// Its settings, with `ipv6` false.
+    /// Its settings, with `ipv6` false and without a guard.
     pub port: OvsPort,
+    /// What its flows are.
+    pub guard: Option<OvsGuardTrace>,
     /// Whether it is made otherwise than nonnet makes ports: several interfaces, another VLAN mode.
     pub is_foreign_shape: bool,
     /// The type of the quality of service that somebody else gave it.

@@ -7,7 +7,7 @@ use ecow::eco_format;
 use super::{EEXIST, ENODEV, Model, observed, refusal};
 use crate::mirror::{Change, Link, NamespaceId, Observation, OvsBridgeRow, OvsChange, OvsPortRow, OvsProgress};
 use crate::name::LinkName;
-use crate::object::{OvsBridge, OvsOperation, OvsPort};
+use crate::object::{OvsBridge, OvsGuard, OvsOperation, OvsPort};
 use crate::plan::Refusal;
 
 #[derive(Clone, Debug, Default)]
@@ -72,9 +72,15 @@ impl Model {
                 if !self.switch.bridges.contains_key(&port.bridge) {
                     return Err(refusal(ENODEV, "no such bridge"));
                 }
+                let was = self.switch.ports.get(&port.name);
+                let guard = was
+                    .filter(|was| was.port.bridge == port.bridge)
+                    .and_then(|was| was.guard);
                 let row = OvsPortRow {
+                    guard,
                     port: OvsPort {
                         ipv6: false,
+                        guard: None,
                         ..port.clone()
                     },
                     is_foreign_shape: false,
@@ -86,6 +92,11 @@ impl Model {
                 if port.is_internal() {
                     self.make_link(&port.name, is_new, &mut seen);
                 }
+            }
+            OvsOperation::GuardSet { name, set, .. } => {
+                let port = self.switch.ports.get_mut(name);
+                let port = port.ok_or_else(|| refusal(ENODEV, "no such port"))?;
+                port.guard = set.as_ref().map(OvsGuard::trace);
             }
             OvsOperation::PortDel { name } => {
                 let row = self.switch.ports.remove(name);

@@ -3,11 +3,14 @@
 //! The values are those of the columns of `Open_vSwitch` (`ovs-vswitchd.conf.db(5)`), so that wanted and had compare as they are. Each row that is
 //! made there carries the mark of the database and its owner in `external_ids`; what carries none is somebody else's.
 
+mod guard;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ecow::EcoString;
 
+pub use self::guard::{ANEW, COOKIE, DROP, Flow, OvsGuard, OvsGuardTrace};
 use super::Owner;
 use crate::name::{LinkName, Mac};
 
@@ -53,6 +56,8 @@ pub struct OvsPort {
     pub protected: bool,
     /// Whether Open vSwitch leaves the queue of its link to others (`qos` of type `linux-noop`); it takes away what it finds otherwise.
     pub leaves_queue: bool,
+    /// The addresses that it is held to, by flows and not by the database.
+    pub guard: Option<OvsGuard>,
     /// The hardware address; of an internal port only.
     pub mac: Option<Mac>,
     /// The MTU in bytes (`mtu_request`); of an internal port only.
@@ -101,6 +106,15 @@ pub enum OvsOperation {
         /// Its name.
         name: LinkName,
     },
+    /// Hold a port that is there to its own addresses, or no longer. It is in no transaction, but follows them.
+    GuardSet {
+        /// The port's name.
+        name: LinkName,
+        /// The addresses from now on.
+        set: Option<OvsGuard>,
+        /// What was seen before.
+        was: Option<OvsGuardTrace>,
+    },
 }
 
 impl OvsPort {
@@ -115,6 +129,7 @@ impl OvsPort {
             trunks: BTreeSet::new(),
             protected: false,
             leaves_queue: false,
+            guard: None,
             mac: None,
             mtu: None,
             ipv6: false,
@@ -150,11 +165,11 @@ impl OvsOperation {
         match self {
             Self::BridgeSet { bridge, .. } => &bridge.name,
             Self::PortSet { port, .. } => &port.name,
-            Self::BridgeDel { name } | Self::PortDel { name } => name,
+            Self::BridgeDel { name } | Self::PortDel { name } | Self::GuardSet { name, .. } => name,
         }
     }
 
-    /// The operation that takes this one back: a deleted bridge's ports are gone for good.
+    /// The operation that takes this one back: a deleted bridge's ports are gone for good, and flows do not tell what a guard was.
     pub fn inverse(&self) -> Option<Self> {
         match self.clone() {
             Self::BridgeSet { bridge, mark, was } => Some(match was {
@@ -173,7 +188,12 @@ impl OvsOperation {
                 },
                 None => Self::PortDel { name: port.name },
             }),
-            Self::BridgeDel { .. } | Self::PortDel { .. } => None,
+            Self::GuardSet { name, set, was: None } => Some(Self::GuardSet {
+                name,
+                set: None,
+                was: set.map(|set| set.trace()),
+            }),
+            Self::BridgeDel { .. } | Self::PortDel { .. } | Self::GuardSet { .. } => None,
         }
     }
 }
@@ -187,6 +207,10 @@ impl fmt::Display for OvsOperation {
             Self::PortSet { port, was: None, .. } => write!(f, "add ovs port {}{port}", port.name),
             Self::PortSet { port, .. } => write!(f, "set ovs port {}{port}", port.name),
             Self::PortDel { name } => write!(f, "delete ovs port {name}"),
+            Self::GuardSet {
+                name, set: Some(set), ..
+            } => write!(f, "hold ovs port {name} to {set}"),
+            Self::GuardSet { name, set: None, .. } => write!(f, "hold ovs port {name} to no addresses"),
         }
     }
 }

@@ -12,8 +12,8 @@ use nonnet_schema::Atom;
 
 use crate::fault::Fault;
 use crate::name::{LinkName, Mac};
-use crate::object::Firewall;
 use crate::object::firewall::{Part, Set};
+use crate::object::{Firewall, OvsGuard};
 use crate::tables::forwards::{self, Forward, Listen};
 use crate::tables::networks::{Network, Subnet};
 use crate::tables::{View, networks, references, text};
@@ -186,6 +186,8 @@ pub(crate) struct PortFacts<'a> {
     pub mac: Option<Mac>,
     /// The addresses of the end inside.
     pub addresses: &'a [IpNet],
+    /// Whether the bridge is one of Open vSwitch, whose frames the packet filter does not see.
+    pub switched: bool,
 }
 
 /// What a port's row wants.
@@ -196,7 +198,7 @@ pub(crate) fn of_port(view: &View<'_>, row: &Row, facts: &PortFacts<'_>) -> Resu
     let columns = &view.tables.ports;
     let mut firewall = Firewall::default();
     let is_on = |column| row.get(column).as_bool().unwrap_or(false);
-    if facts.bridge.is_some() && is_on(columns.anti_spoof) {
+    if facts.bridge.is_some() && !facts.switched && is_on(columns.anti_spoof) {
         guard(&mut firewall, facts);
     }
     let rows = references(row, columns.forwards).filter_map(|uuid| view.rows.row(view.tables.forwards.this, uuid));
@@ -205,6 +207,16 @@ pub(crate) fn of_port(view: &View<'_>, row: &Row, facts: &PortFacts<'_>) -> Resu
         publish(&mut firewall, &forward, facts);
     }
     Ok(firewall)
+}
+
+/// What a port's row wants of the flows of its bridge of Open vSwitch: the same as of the packet filter elsewhere.
+pub(crate) fn flows(view: &View<'_>, row: &Row, facts: &PortFacts<'_>) -> Option<OvsGuard> {
+    let is_on = row.get(view.tables.ports.anti_spoof).as_bool() == Some(true);
+    let own = facts.addresses.iter().map(IpNet::addr);
+    (is_on && facts.switched).then(|| OvsGuard {
+        mac: facts.mac,
+        addresses: own.chain(facts.mac.map(|mac| link_local(mac).into())).collect(),
+    })
 }
 
 /// Only the port's own addresses may be used, the link-local one that the kernel makes among them.

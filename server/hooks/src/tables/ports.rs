@@ -582,14 +582,16 @@ fn objects(view: &View<'_>, row: &Row, port: Port, lease: Option<&Lease>) -> Res
         bridge: port.bridge.as_ref(),
         mac: port.mac,
         addresses: &port.addresses,
+        switched: switch.is_some(),
     };
+    let guard = firewall::flows(view, row, &facts);
     let firewall = firewall::of_port(view, row, &facts)?;
     let firewall = Some(firewall).filter(|firewall| !firewall.is_empty());
     let addresses: Vec<IpAddr> = port.addresses.iter().map(IpNet::addr).collect();
     let traffic = traffic::wanted(view, row, &port);
     let names = naming::resolv_conf(network.as_ref(), &port.netns, &addresses, told);
     let mut objects = match switch {
-        Some(bridge) => switched::port(view.tables, (row, bridge), port, traffic.as_ref()),
+        Some(bridge) => switched::port(view.tables, (row, bridge), port, (traffic.as_ref(), guard)),
         None => vec![Object::Port(port)],
     };
     objects.extend(firewall.map(Object::Firewall));

@@ -9,7 +9,9 @@ use nonnet_schema::{Atom, ColumnIndex, Uuid};
 use crate::fault::Fault;
 use crate::link::check_name;
 use crate::name::Mac;
-use crate::object::{self, Addresses, DATAPATH_NETDEV, Datapath, INTERNAL, Object, OvsBridge, OvsPort, PATCH, Traffic};
+use crate::object::{
+    self, Addresses, DATAPATH_NETDEV, Datapath, INTERNAL, Object, OvsBridge, OvsGuard, OvsPort, PATCH, Traffic,
+};
 use crate::tables::ports::Blame;
 use crate::tables::{Rows, Tables, bridges, number, text, texts};
 
@@ -93,6 +95,21 @@ pub(crate) fn check_port(
     blame: &Blame<'_>,
 ) -> Result<(), Fault> {
     let kind = text(row, tables.ports.kind);
+    if row.get(tables.ports.anti_spoof).as_bool() == Some(true)
+        && let Some(bridge) = ovs_bridge(tables, rows, bridge)
+    {
+        if kind == PATCH {
+            let why = "what comes through a patch port has the addresses of another bridge's ports";
+            return Err(blame.fault("anti_spoof", why));
+        }
+        let said = |key| bridge.get(tables.bridges.other_config).get_str(key).unwrap_or_default();
+        if said(FAIL_MODE) == "secure" || !said(CONTROLLER).is_empty() {
+            let name = text(bridge, tables.bridges.name);
+            let why =
+                format!("the flows of bridge \"{name}\" are its controller's (other_config:controller, fail_mode)");
+            return Err(blame.fault("anti_spoof", why));
+        }
+    }
     if !is_on_host(tables, row) {
         return Ok(());
     }
@@ -127,7 +144,7 @@ pub(crate) fn port(
     tables: &Tables,
     (row, bridge_row): (&Row, &Row),
     mut port: object::Port,
-    traffic: Option<&Traffic>,
+    (traffic, guard): (Option<&Traffic>, Option<OvsGuard>),
 ) -> Vec<Object> {
     let Some(bridge) = port.bridge.take() else {
         return vec![Object::Port(port)];
@@ -137,6 +154,7 @@ pub(crate) fn port(
         tag: tag(tables, row),
         trunks: vlans(row, columns.trunks),
         protected: port.isolated,
+        guard,
         leaves_queue: traffic.is_some_and(|traffic| traffic.to_port.is_some()),
         ..OvsPort::system(port.name.clone(), bridge)
     };

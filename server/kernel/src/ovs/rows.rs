@@ -12,6 +12,7 @@ use nonnet_hooks::name::LinkName;
 use nonnet_hooks::object::{OvsBridge, OvsPort, QUEUE_LEFT};
 use nonnet_schema::Uuid;
 
+use super::flows::{Guards, PortNumber};
 use super::table::{self, BRIDGE, CONTROLLER, HWADDR, INTERFACE, PORT, QOS, SWITCH};
 
 /// What is known and was told.
@@ -28,6 +29,8 @@ pub(super) struct Rows {
     /// The `next_cfg` with which a bridge or port was changed last, while `ovs-vswitchd` has not followed so far.
     unconfirmed: BTreeMap<LinkName, i64>,
     cur_cfg: i64,
+    /// What the flows of bridges say of their ports.
+    guards: HashMap<LinkName, Guards>,
 }
 
 /// The rows that have to be looked at again.
@@ -49,7 +52,10 @@ impl Rows {
     /// Reads everything anew.
     pub(super) fn replace(&mut self, replica: &Replica) -> OvsChange {
         let unconfirmed = std::mem::take(&mut self.unconfirmed);
-        *self = Self::new(std::mem::take(&mut self.mark));
+        *self = Self {
+            guards: std::mem::take(&mut self.guards),
+            ..Self::new(std::mem::take(&mut self.mark))
+        };
         let (next_cfg, cur_cfg) = configuration(replica);
         self.cur_cfg = cur_cfg;
         for (bridge, row) in table::rows(replica, BRIDGE) {
@@ -131,6 +137,36 @@ impl Rows {
         self.unconfirmed.extend(names.iter().map(|name| (name.clone(), cfg)));
         let affected = self.named(names);
         self.tell(replica, affected)
+    }
+
+    /// Takes in what the flows of a bridge say.
+    pub(super) fn guarded(&mut self, replica: &Replica, bridge: LinkName, guards: Guards) -> Vec<OvsChange> {
+        let on_it = self.ports.iter().filter(|(_, row)| row.port.bridge == bridge);
+        let affected = Affected {
+            ports: on_it.map(|(uuid, _)| *uuid).collect(),
+            ..Affected::default()
+        };
+        self.guards.insert(bridge, guards);
+        self.tell(replica, affected)
+    }
+
+    /// The bridges that are ours.
+    pub(super) fn our_bridges(&self) -> impl Iterator<Item = &LinkName> {
+        let ours = self.bridges.values().filter(|row| row.mark.database == self.mark);
+        ours.map(|row| &row.bridge.name)
+    }
+
+    /// The bridge of a port of ours, and its number there.
+    pub(super) fn place(&self, replica: &Replica, port: &LinkName) -> Option<(LinkName, PortNumber)> {
+        let is_it = |row: &OvsPortRow| row.port.name == *port && row.mark.database == self.mark;
+        let (uuid, row) = self.ports.iter().find(|(_, row)| is_it(row))?;
+        Some((row.port.bridge.clone(), number(replica, *uuid)?))
+    }
+
+    /// The numbers that the ports of a bridge have.
+    pub(super) fn numbers(&self, replica: &Replica, bridge: &LinkName) -> HashSet<PortNumber> {
+        let on_it = self.ports.iter().filter(|(_, row)| row.port.bridge == *bridge);
+        on_it.filter_map(|(uuid, _)| number(replica, *uuid)).collect()
     }
 
     /// How far `ovs-vswitchd` has followed.
@@ -269,12 +305,14 @@ impl Rows {
             leaves_queue: is_our_qos,
             mac: text("mac").parse().ok(),
             mtu: interface.and_then(mtu),
+            guard: None,
             ipv6: false,
         };
         let vlan_mode = Some(table::text(row, "vlan_mode")).filter(|mode| !mode.is_empty());
         Some(OvsPortRow {
             is_foreign_shape: interfaces.len() != 1 || text("name") != name || vlan_mode != port.vlan_mode(),
             foreign_qos: qos.filter(|_| !is_our_qos).map(|qos| table::text(qos, "type").into()),
+            guard: number(replica, uuid).and_then(|number| self.guards.get(&port.bridge)?.get(&number).copied()),
             mark: table::mark(row),
             progress: self.progress(&port.name, interface),
             port,
@@ -316,6 +354,14 @@ fn fault(interface: &Row) -> Option<EcoString> {
         ),
         Some(_) => None,
     }
+}
+
+/// The number that a port has in `OpenFlow`.
+fn number(replica: &Replica, port: Uuid) -> Option<PortNumber> {
+    let row = table::row(replica, PORT, port)?;
+    let interface = table::references(row, "interfaces").next()?;
+    let number = table::integer(table::row(replica, INTERFACE, interface)?, "ofport")?;
+    (number > 0).then_some(number)
 }
 
 fn mtu(interface: &Row) -> Option<u32> {

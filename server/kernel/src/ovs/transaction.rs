@@ -123,6 +123,8 @@ impl Composer<'_> {
                 None => self.add_port(port, mark),
             },
             OvsOperation::PortDel { name } => self.delete_port(name),
+            // Flows are in no database.
+            OvsOperation::GuardSet { .. } => {}
         }
     }
 

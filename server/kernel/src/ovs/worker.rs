@@ -16,6 +16,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::flowing::{Flowed, Flowing, Guarding};
+use super::flows::{Bridges, Guards, PortNumber};
 use super::rows::Rows;
 use super::transaction::{self, Composed};
 use super::{Order, Tell};
@@ -32,6 +34,7 @@ struct Following<'a> {
     tell: &'a Tell,
     queue: VecDeque<Batch>,
     flight: Option<Flight>,
+    flows: Flowing,
     /// What `ovs-vswitchd` is to follow: the `next_cfg`, and until when it is waited for.
     waits: BTreeMap<ObjectKey, Wait>,
 }
@@ -74,6 +77,7 @@ pub(super) async fn run(address: Address, mark: EcoString, mut orders: Unbounded
             mark: &mark,
             tell: &tell,
             queue: VecDeque::new(),
+            flows: Flowing::new(Bridges::beside(&address)),
             flight: None,
             waits: BTreeMap::new(),
         };
@@ -149,14 +153,19 @@ async fn observed(tell: &Tell, changes: Vec<OvsChange>) -> Result<(), Over> {
 impl Following<'_> {
     /// Follows until the database is gone; gives the reason.
     async fn run(&mut self, orders: &mut UnboundedReceiver<Order>) -> Result<EcoString, Over> {
-        self.tell_all().await?;
+        self.begin().await?;
         loop {
             self.launch();
+            self.launch_flows()?;
+            let look = self.flows.due();
             let due = self.waits.values().map(|wait| wait.until).min();
             tokio::select! {
                 event = self.replica.next() => match event {
                     ReplicaEvent::Changed(changes) => {
                         let told = self.rows.change(&self.replica, &changes);
+                        if !told.is_empty() {
+                            self.flows.hurry();
+                        }
                         observed(self.tell, told).await?;
                         self.follow()?;
                     }
@@ -165,12 +174,33 @@ impl Following<'_> {
                 },
                 order = orders.recv() => match order.ok_or(Over)? {
                     Order::Apply(batch) => self.enqueue(batch),
-                    Order::Tell => self.tell_all().await?,
+                    Order::Tell => {
+                        self.tell_all().await?;
+                        self.flows.look_at_all(&self.rows);
+                    }
                 },
                 reply = landed(&mut self.flight) => self.landed(reply).await?,
                 () = until(due) => self.follow()?,
+                done = self.flows.done() => self.flowed(done).await?,
+                () = until(look) => self.flows.look(&self.rows),
             }
         }
+    }
+
+    /// Tells everything for the first time, of ports also what holds them.
+    async fn begin(&mut self) -> Result<(), Over> {
+        self.rows.replace(&self.replica);
+        self.flows.look_at_all(&self.rows);
+        let nowhere = |_: &LinkName| None;
+        loop {
+            self.flows.launch(nowhere);
+            if !self.flows.is_busy() {
+                break;
+            }
+            let Flowed { bridge, set, read, .. } = self.flows.done().await;
+            self.take_in(bridge, read, set.is_ok());
+        }
+        self.tell_all().await
     }
 
     async fn tell_all(&mut self) -> Result<(), Over> {
@@ -182,7 +212,65 @@ impl Following<'_> {
         for (key, _) in &batch {
             self.waits.remove(key);
         }
-        self.queue.push_back(batch);
+        let is_of_flows =
+            |(_, operation): &(ObjectKey, OvsOperation)| matches!(operation, OvsOperation::GuardSet { .. });
+        let (of_flows, batch): (Batch, Batch) = batch.into_iter().partition(is_of_flows);
+        self.flows.queue.extend(of_flows.into_iter().filter_map(Guarding::of));
+        if !batch.is_empty() {
+            self.queue.push_back(batch);
+        }
+    }
+
+    /// Changes the flows of one bridge next, or looks at them, if nothing is under way with flows.
+    fn launch_flows(&mut self) -> Result<(), Over> {
+        let places = |port: &LinkName| self.rows.place(&self.replica, port);
+        for key in self.flows.launch(places) {
+            let reason = "ovs-vswitchd has given the port no number";
+            self.tell.finished(key, refused(reason.into())).map_err(|()| Over)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what flows there are; where `sweeps`, those of ports that are gone are to go.
+    fn take_in(&mut self, bridge: LinkName, read: Result<Guards, EcoString>, sweeps: bool) -> Vec<OvsChange> {
+        let guards = match read {
+            Ok(guards) => guards,
+            // What was there last is taken to be there: only `ovs-vswitchd` can lose it, and is not there.
+            Err(reason) => {
+                tracing::debug!(%bridge, %reason, "flows cannot be read");
+                return Vec::new();
+            }
+        };
+        let numbers = self.rows.numbers(&self.replica, &bridge);
+        // Flows of a port that is gone mean nothing, until another one gets its number.
+        let gone: Vec<PortNumber> = guards
+            .keys()
+            .filter(|port| sweeps && !numbers.contains(port))
+            .copied()
+            .collect();
+        if !guards.is_empty() {
+            self.flows.seen(&bridge, gone);
+        }
+        self.rows.guarded(&self.replica, bridge, guards)
+    }
+
+    /// Takes in what was done with flows, and what they say since.
+    async fn flowed(
+        &mut self,
+        Flowed {
+            bridge,
+            keys,
+            set,
+            read,
+        }: Flowed,
+    ) -> Result<(), Over> {
+        let told = self.take_in(bridge, read, set.is_ok());
+        observed(self.tell, told).await?;
+        let outcome = set.map_or_else(refused, |()| Outcome::Done);
+        for key in keys {
+            self.tell.finished(key, outcome.clone()).map_err(|()| Over)?;
+        }
+        Ok(())
     }
 
     /// Sends the next transaction, if none is on its way.
@@ -281,7 +369,8 @@ impl Following<'_> {
             .map(|flight| flight.batch)
             .into_iter()
             .chain(self.queue.drain(..));
-        let keys: Vec<ObjectKey> = batches.flatten().map(|(key, _)| key).collect();
+        let mut keys: Vec<ObjectKey> = batches.flatten().map(|(key, _)| key).collect();
+        keys.extend(self.flows.give_up());
         let waiting = std::mem::take(&mut self.waits).into_keys();
         for key in keys.into_iter().chain(waiting) {
             self.tell.finished(key, refused(reason.clone())).map_err(|()| Over)?;
