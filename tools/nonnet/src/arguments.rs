@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::history::POINT_HELP;
 use crate::state::RowName;
 
-pub(crate) use history::{Blame, Log, Show};
+pub(crate) use history::{At, AtCommand, Blame, Log, Show};
 
 /// See and change the networks of this host through nonnetd, and read its log.
 #[derive(Debug, Parser)]
@@ -107,6 +107,9 @@ pub(crate) enum Command {
     /// Show one commit with everything that its record says. Needs no server.
     #[command(after_help = POINT_HELP)]
     Show(Show),
+    /// Show the rows as they were after a commit or at a time, under the schema of then. Needs no server.
+    #[command(after_help = AT_HELP)]
+    At(At),
     /// Show for each column of a row its value, and which commit gave it this value. Needs no server.
     #[command(after_help = BLAME_HELP)]
     Blame(Blame),
@@ -292,6 +295,16 @@ Examples:
   nonnet query ports --where network=lan --columns name,addresses_in_use,status
   nonnet query lxc --where properties:network_type=bridge --format json
   nonnet query --plugin lxc";
+
+const AT_HELP: &str = "\
+A commit is given by its number, head~3, the beginning of its hash, its transaction id or a time: 2h (ago), yesterday, 14:30,
+\"2026-11-21 14:30\" or RFC 3339; `nonnet show --help` says more. Ephemeral columns are in no log.
+
+Examples:
+  nonnet at 17
+  nonnet at \"yesterday 18:00\" query ports --where network=lan
+  nonnet at 2h query --plugin lxc > two-hours-ago.json
+  nonnet at head~10 dump old.ovsdb      a file that ovsdb-server and ovsdb-tool read";
 
 const BLAME_HELP: &str = "\
 Examples:
@@ -495,7 +508,7 @@ pub(crate) struct Diff {
     pub(crate) live: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Query {
     /// The table; without it, all that have rows.
     #[arg(value_name = "TABLE", conflicts_with = "plugin")]

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::catalog;
 use crate::notation::{friendly_atom, to_friendly};
+use crate::source::Source;
 use crate::wanted::{RowName, friendly_owned, friendly_references};
 
 /// A row: the datum of each column.
@@ -26,14 +27,17 @@ pub(crate) struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// Reads the tables and all that they refer to, in one transaction.
     pub(crate) async fn read(connection: &Connection, schema: &'a DatabaseSchema, tables: &[&str]) -> Result<Self> {
+        Self::read_from(&Source::Server(connection), schema, tables).await
+    }
+
+    /// The same from wherever rows are.
+    pub(crate) async fn read_from(source: &Source<'_>, schema: &'a DatabaseSchema, tables: &[&str]) -> Result<Self> {
         let names = catalog::closure(schema, tables.iter().copied());
         let select = |table: &String| json!({"op": "select", "table": table, "where": []});
-        let results = connection
-            .transact(&schema.name, names.iter().map(select).collect())
-            .await?;
+        let results = source.select(schema, names.iter().map(select).collect()).await?;
         let mut rows = Self::none(schema);
         for (name, result) in names.iter().zip(&results) {
-            rows.add_table(name, result.rows())?;
+            rows.add_table(name, result)?;
         }
         Ok(rows)
     }

@@ -15,6 +15,7 @@ mod document;
 mod history;
 mod limits;
 mod live;
+mod loaded;
 mod notation;
 mod origin;
 mod output;
@@ -22,6 +23,7 @@ mod ovsdb_tool;
 mod plan;
 mod schema_difference;
 mod server;
+mod source;
 mod state;
 mod time;
 mod wanted;
@@ -81,6 +83,7 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Log(options) => command::log::run(&common, &options, output),
         Command::Show(options) => command::show::run(&common, &options, output),
         Command::Blame(options) => command::blame::run(&common, &options, output),
+        Command::At(options) => runtime.block_on(command::at::run(&common, &options, output)),
         Command::Verify(options) => command::verify::run(&common, &options, output),
         Command::Import(options) => command::import::run(&options, output),
         Command::Schema(options) => runtime.block_on(command::schema::run(&common, &options, output)),

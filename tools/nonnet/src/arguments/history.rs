@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use super::Query;
 use crate::history::Point;
 
 #[derive(Debug, Args)]
@@ -73,4 +74,31 @@ pub(crate) struct Blame {
     /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct At {
+    /// The commit, or the time.
+    #[arg(value_name = "TIME|COMMIT")]
+    pub(crate) point: Point,
+
+    /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<AtCommand>,
+}
+
+/// What is done with the rows of some time.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AtCommand {
+    /// Show the rows of a table, or of all, as `nonnet query` does. This is what is done where nothing else is said.
+    Query(Query),
+    /// Write the rows as a file that ovsdb-server and ovsdb-tool read, as `nonnet export` does.
+    Dump {
+        /// The file to write, which must not exist; - or nothing for standard output.
+        #[arg(value_name = "OVSDB-FILE")]
+        target: Option<PathBuf>,
+    },
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each: what they are asked, what they print, how they end.
 
 pub(crate) mod apply;
+pub(crate) mod at;
 mod between;
 pub(crate) mod blame;
 pub(crate) mod checkpoint;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use nonnet_client::OperationResult;
 use nonnet_schema::{ColumnSchema, DatabaseSchema, Datum, TableSchema, Uuid};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -14,6 +13,7 @@ use crate::content::{Row, Rows};
 use crate::notation::parse_datum;
 use crate::output::{NOTHING, Output, words};
 use crate::server::Server;
+use crate::source::Source;
 use crate::wanted::LXC;
 
 /// A container as state files have it, its members in the order of the seed.
@@ -39,50 +39,60 @@ struct Clause<'a> {
     argument: Value,
 }
 
-/// Prints rows.
+/// Prints rows of the server.
 pub(crate) async fn run(common: &Common, options: &Query, output: &mut Output) -> Result<u8> {
     let server = Server::open(common).await?;
+    print(&Source::Server(&server.connection), &server.schema, options, output).await?;
+    Ok(0)
+}
+
+/// Prints rows, from wherever they are.
+pub(crate) async fn print(
+    source: &Source<'_>,
+    schema: &DatabaseSchema,
+    options: &Query,
+    output: &mut Output,
+) -> Result<()> {
     if let Some(plugin) = &options.plugin {
-        print_plugin(&server, plugin, output).await?;
-        return Ok(0);
+        return print_plugin(source, schema, plugin, output).await;
     }
     let Some(name) = &options.table else {
-        print_all(&server, output).await?;
-        return Ok(0);
+        return print_all(source, schema, output).await;
     };
-    let table = catalog::known_table(&server.schema, name)?;
-    let columns = columns(table, &options.columns)?;
-    let mut rows = Rows::read(&server.connection, &server.schema, &[name]).await?;
+    let table = catalog::known_table(schema, name)?;
+    let columns = columns(table, &options.columns, source)?;
+    let mut rows = Rows::read_from(source, schema, &[name]).await?;
     if !options.conditions.is_empty() {
         let clauses: Vec<Clause<'_>> = options
             .conditions
             .iter()
-            .map(|text| parse_clause(text, table, &rows, &server.schema))
+            .map(|text| parse_clause(text, table, &rows, schema, source))
             .collect::<Result<_>>()?;
-        // The server judges the conditions: it knows its functions best.
+        // The engine judges the conditions: it knows its functions best.
         let condition: Vec<Value> = clauses
             .iter()
             .map(|clause| json!([clause.column.name.as_str(), clause.function, clause.argument]))
             .collect();
         let select = json!({"op": "select", "table": name, "where": condition});
-        let results = server.connection.transact(&server.schema.name, vec![select]).await?;
-        rows.add_table(name, results.first().map(OperationResult::rows).unwrap_or_default())?;
+        let selected = source.select(schema, vec![select]).await?;
+        rows.add_table(name, selected.first().map(Vec::as_slice).unwrap_or_default())?;
     }
     if output.is_json() {
         output.json(&table_json(table, &columns, &rows))?;
     } else {
         print_table(table, &columns, &rows, options.columns.is_empty(), output)?;
     }
-    Ok(0)
+    Ok(())
 }
 
-async fn print_all(server: &Server, output: &mut Output) -> Result<()> {
-    let names: Vec<&str> = server.schema.tables().iter().map(|table| table.name.as_str()).collect();
-    let rows = Rows::read(&server.connection, &server.schema, &names).await?;
+async fn print_all(source: &Source<'_>, schema: &DatabaseSchema, output: &mut Output) -> Result<()> {
+    let tables: Vec<&TableSchema> = schema.tables().iter().filter(|table| is_told(table, source)).collect();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let rows = Rows::read_from(source, schema, &names).await?;
     let mut all = Map::new();
     let mut is_first = true;
-    for table in server.schema.tables() {
-        let columns = columns(table, &[])?;
+    for table in tables {
+        let columns = columns(table, &[], source)?;
         if output.is_json() {
             all.insert(table.name.to_string(), table_json(table, &columns, &rows));
         } else if rows.table(&table.name).next().is_some() {
@@ -102,13 +112,18 @@ async fn print_all(server: &Server, output: &mut Output) -> Result<()> {
     Ok(())
 }
 
+/// Whether the source has rows of the table at all.
+fn is_told(table: &TableSchema, source: &Source<'_>) -> bool {
+    source.has_ephemeral() || table.declared_columns().any(|(_, column)| column.persistent)
+}
+
 /// Prints a table as state files have it.
-async fn print_plugin(server: &Server, plugin: &str, output: &mut Output) -> Result<()> {
-    let Some(table) = catalog::table(&server.schema, plugin).filter(|table| catalog::is_describable(table)) else {
-        let known = catalog::describable(&server.schema).join(", ");
+async fn print_plugin(source: &Source<'_>, schema: &DatabaseSchema, plugin: &str, output: &mut Output) -> Result<()> {
+    let Some(table) = catalog::table(schema, plugin).filter(|table| catalog::is_describable(table)) else {
+        let known = catalog::describable(schema).join(", ");
         bail!("plugin \"{plugin}\" is not supported yet; supported are {known}");
     };
-    let rows = Rows::read(&server.connection, &server.schema, &[plugin]).await?;
+    let rows = Rows::read_from(source, schema, &[plugin]).await?;
     if plugin == LXC {
         let containers = sorted(table, &rows)
             .into_iter()
@@ -150,13 +165,17 @@ fn container(row: &Row) -> Container {
 }
 
 /// The columns to show: those asked for, or all with the name first; `_uuid` as none.
-fn columns<'a>(table: &'a TableSchema, asked: &'a [String]) -> Result<Vec<(&'a str, Option<&'a ColumnSchema>)>> {
+fn columns<'a>(
+    table: &'a TableSchema,
+    asked: &'a [String],
+    source: &Source<'_>,
+) -> Result<Vec<(&'a str, Option<&'a ColumnSchema>)>> {
     let mut columns = Vec::new();
     for name in asked {
         if name == "_uuid" {
             columns.push(("_uuid", None));
         } else {
-            columns.push((name.as_str(), Some(catalog::known_column(table, name)?)));
+            columns.push((name.as_str(), Some(told_column(table, name, source)?)));
         }
     }
     if columns.is_empty() {
@@ -164,7 +183,7 @@ fn columns<'a>(table: &'a TableSchema, asked: &'a [String]) -> Result<Vec<(&'a s
         let others = table
             .declared_columns()
             .map(|(_, column)| column)
-            .filter(|column| Some(*column) != key);
+            .filter(|column| Some(*column) != key && (column.persistent || source.has_ephemeral()));
         columns.extend(
             key.into_iter()
                 .chain(others)
@@ -172,6 +191,15 @@ fn columns<'a>(table: &'a TableSchema, asked: &'a [String]) -> Result<Vec<(&'a s
         );
     }
     Ok(columns)
+}
+
+/// The column of that name, which the source must tell.
+fn told_column<'a>(table: &'a TableSchema, name: &str, source: &Source<'_>) -> Result<&'a ColumnSchema> {
+    let column = catalog::known_column(table, name)?;
+    if !column.persistent && !source.has_ephemeral() {
+        bail!("the column {name} of {} is ephemeral: no log holds it", table.name);
+    }
+    Ok(column)
 }
 
 /// The rows by name: numbers by their value, then texts.
@@ -215,7 +243,7 @@ fn print_table(
     output: &mut Output,
 ) -> Result<()> {
     let sorted = sorted(table, rows);
-    let shown: Vec<(&str, Vec<String>)> = columns
+    let mut shown: Vec<(&str, Vec<String>)> = columns
         .iter()
         .map(|(name, column)| {
             (
@@ -230,6 +258,11 @@ fn print_table(
             !only_useful || cells.is_empty() || cells.iter().any(|cell| cell != NOTHING)
         })
         .collect();
+    if shown.is_empty() {
+        // Rows that hold nothing are rows.
+        let uuids = sorted.iter().map(|(uuid, _)| uuid.hyphenated().to_string());
+        shown.push(("_uuid", uuids.collect()));
+    }
     let headings: Vec<&str> = shown.iter().map(|(name, _)| *name).collect();
     let line = |at: usize| shown.iter().filter_map(|(_, cells)| cells.get(at).cloned()).collect();
     let lines: Vec<Vec<String>> = (0..sorted.len()).map(line).collect();
@@ -250,6 +283,7 @@ fn parse_clause<'a>(
     table: &'a TableSchema,
     rows: &Rows<'_>,
     schema: &DatabaseSchema,
+    source: &Source<'_>,
 ) -> Result<Clause<'a>> {
     let (left, value) = text
         .split_once('=')
@@ -258,7 +292,7 @@ fn parse_clause<'a>(
     let (name, key) = left
         .split_once(':')
         .map_or((left, None), |(name, key)| (name, Some(key)));
-    let column = catalog::known_column(table, name.trim()).with_context(|| format!("--where {text}"))?;
+    let column = told_column(table, name.trim(), source).with_context(|| format!("--where {text}"))?;
     let is_map = column.type_.value.is_some();
     if is_map != key.is_some() {
         let form = if is_map {

@@ -3,16 +3,14 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Error, Result, anyhow, bail};
 use nonnet_chain::Chain;
-use nonnet_engine::{Database, Entropy};
 use nonnet_schema::{DatabaseSchema, OvsdbError};
 use nonnet_store::ovsdb_file::{self, FileLock, OvsdbFileError, ReadError};
-use nonnet_store::{OpenError, Opened, Reader, SqliteLog, StoredRow};
+use nonnet_store::{OpenError, Opened, Reader, SqliteLog};
 
-use crate::origin;
+use crate::loaded::Loaded;
 
 /// Which service model a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,23 +34,6 @@ pub(super) enum Format {
 pub(super) enum Writable {
     Ovsdb(FileLock),
     Nonnet(Box<SqliteLog>, Chain),
-}
-
-/// What a file holds, in memory.
-pub(super) struct Loaded {
-    pub(super) database: Database,
-    pub(super) entropy: Entropy,
-}
-
-impl Loaded {
-    fn new(schema: DatabaseSchema, rows: Vec<StoredRow>) -> Result<Self> {
-        let mut entropy = Entropy::new(origin::seed()?);
-        let mut database = Database::new(Arc::new(schema), entropy.uuid().as_u64_pair().0);
-        for row in rows {
-            database.load(row.table, row.uuid, row.fields, &mut entropy);
-        }
-        Ok(Self { database, entropy })
-    }
 }
 
 /// Who wrote the file.

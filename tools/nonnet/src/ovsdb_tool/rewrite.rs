@@ -12,8 +12,9 @@ use nonnet_schema::{DatabaseSchema, OVSDB_SERVER_VERSION};
 use nonnet_store::ovsdb_file::{self, FileLock, OvsdbFileError};
 use nonnet_store::{Conversion, ConvertError, Log as _, OpenError, StoredRow};
 
-use super::file::{self, Format, Loaded, as_ovsdb_error, not_ours, plain};
+use super::file::{self, Format, as_ovsdb_error, not_ours, plain};
 use super::{NAME, schema};
+use crate::loaded::Loaded;
 use crate::{origin, time};
 
 /// Writes the rows anew, without what they were before. The log of a file of ours is kept whole: its rows are brought up to date, and a

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use nonnet_chain::Request;
-use nonnet_engine::{Access, Commit, Context, OperationResult, Outcome, execute, write_results};
+use nonnet_engine::{Commit, OperationResult, Outcome, write_results};
 use nonnet_schema::json;
 use nonnet_store::{Log as _, ovsdb_file};
 use serde_json::Value;
 
 use super::NAME;
-use super::file::{self, Loaded, Writable, plain};
+use super::file::{self, Writable, plain};
+use crate::loaded::Loaded;
 use crate::{origin, time};
 
 /// The database with rules that its schema does not tell.
@@ -113,19 +114,6 @@ impl Run {
 }
 
 impl Loaded {
-    fn execute(&mut self, operations: &[Value], role: &str) -> Outcome {
-        let context = Context {
-            elapsed_ms: 0,
-            read_only: false,
-            // Nobody showed a certificate.
-            access: Access { role, client: "" },
-            owns_lock: &|_| false,
-            sequence: 0,
-            hook: None,
-        };
-        execute(&self.database, operations, &context, &mut self.entropy)
-    }
-
     /// The results of a transaction that would have to wait, which only a server can.
     fn results_until_blocked(&mut self, operations: &[Value], role: &str) -> Vec<OperationResult> {
         let ends = 0..operations.len();
