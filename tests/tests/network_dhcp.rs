@@ -119,6 +119,41 @@ impl Lan {
 const RANGE: &str = "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,2m";
 
 #[test]
+fn address_that_somebody_has_already_is_declined_and_another_is_leased() {
+    // The server looks for nobody itself, and gives the lowest address first.
+    let mut lan = Lan::with(&[RANGE, "--dhcp-sequential-ip"]);
+    lan.host.sh(
+        "ip netns add squatter
+        ip link add squat0 type veth peer name eth0 address 02:00:00:00:00:50 netns squatter && ip link set squat0 master br0 up
+        ip -n squatter link set eth0 up && ip -n squatter addr add 10.9.0.50/24 dev eth0",
+    );
+    assert!(lan.host.pings("lan", "10.9.0.50"));
+    lan.port("web", &json!({}));
+    lan.host.until_event(0, "failed", "02:00:00:00:00:50");
+    lan.host.converged();
+    assert_eq!(lan.address("web"), "10.9.0.51/24");
+    assert!(lan.count("DHCPDECLINE") == 1, "{}", lan.log());
+    let events = lan.host.events(0);
+    let told = |event: &Value| {
+        event["detail"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("10.9.0.50, which 10.9.0.1 leased")
+    };
+    assert!(events.iter().any(told), "{events:?}");
+    assert!(lan.host.pings("web", "10.9.0.50") && lan.host.pings("lan", "10.9.0.51"));
+    // Another one finds what is free at once.
+    lan.port("next", &json!({}));
+    lan.host.converged();
+    assert_eq!(
+        (lan.address("next").as_str(), lan.count("DHCPDECLINE")),
+        ("10.9.0.52/24", 1),
+        "{}",
+        lan.log()
+    );
+}
+
+#[test]
 fn port_has_what_the_server_gives_and_gives_it_back() {
     let mut lan = Lan::with(&[
         RANGE,

@@ -66,6 +66,8 @@ pub enum QueryKind {
     Request,
     /// The address is not needed any more.
     Release,
+    /// Somebody else has the address.
+    Decline,
 }
 
 /// A message to send.

@@ -74,6 +74,13 @@ pub const DHCP_ANSWER_MS: u64 = 10_000;
 /// Milliseconds between requests for more time at least (RFC 2131 4.4.5 says 60,000; leases of containers may be short).
 pub const DHCP_RENEW_MS_MIN: u64 = 5_000;
 
+/// Milliseconds that somebody has who has a leased address already to say so. RFC 5227 asks three times in up to seven seconds, for links that
+/// are slow and lossy; whoever is on a bridge answers within a few milliseconds, and a container waits for its address.
+pub const DHCP_PROBE_MS: u64 = 200;
+
+/// Milliseconds until a client asks again whose second address in a row was somebody's, too (RFC 2131 3.1, item 5).
+pub const DHCP_DECLINED_MS: u64 = 10_000;
+
 /// Nameservers in a network's `dns` at most: each is asked in turn.
 pub const DNS_SERVERS_MAX: usize = 8;
 

@@ -3,6 +3,7 @@
 //! A client's socket is opened by the kernel thread inside the port's namespace and stays there; what is heard and what is due is done by a
 //! thread of its own, which tells of it as observations. The protocol itself is a state machine elsewhere: [`nonnet_hooks::dhcp::Client`].
 
+mod arp;
 mod message;
 mod packet;
 mod socket;
@@ -56,6 +57,10 @@ struct Running {
     /// The lease and its end in milliseconds as last told.
     bound: Option<(Lease, Option<u64>)>,
     socket: Arc<Socket>,
+    /// Where it is heard whether somebody has an address that is about to be taken.
+    arp: Arc<Socket>,
+    /// The address that is listened for.
+    probed: Option<Ipv4Addr>,
     /// Who sent the lease: the server, or the router on the way to it.
     server: Mac,
 }
@@ -84,7 +89,16 @@ impl Clients {
 
     /// Starts a client on a link of a namespace, in the place of the one that the port may have. Gives what it is then.
     pub(crate) fn add(&self, start: &DhcpStart, index: u32, netns: &Netns, home: &Netns) -> io::Result<Observation> {
-        let socket = netns.within(home, || Socket::open(index))?;
+        let open = |protocol: i32, filter: &[libc::sock_filter]| {
+            let protocol = u16::try_from(protocol).map_err(io::Error::other)?;
+            Socket::open(index, protocol, filter)
+        };
+        let (socket, arp) = netns.within(home, || {
+            Ok((
+                open(libc::ETH_P_IP, &packet::FILTER)?,
+                open(libc::ETH_P_ARP, &arp::NOTHING)?,
+            ))
+        })?;
         let mut shared = self.lock();
         let now_ms = shared.now_ms();
         let former = start.former.clone().map(|lease| {
@@ -110,6 +124,8 @@ impl Clients {
             told,
             bound: None,
             socket: Arc::new(socket),
+            arp: Arc::new(arp),
+            probed: None,
             server: BROADCAST,
         };
         running.look(now_ms);
@@ -187,7 +203,10 @@ impl Clients {
             let sockets: Vec<Arc<Socket>> = shared
                 .clients
                 .values()
-                .map(|running| Arc::clone(&running.socket))
+                .flat_map(|running| {
+                    let arp = running.probed.map(|_| Arc::clone(&running.arp));
+                    [Arc::clone(&running.socket)].into_iter().chain(arp)
+                })
                 .collect();
             drop(shared);
             if let Err(error) = wait(&self.wake, &sockets, Duration::from_millis(wait_ms)) {
@@ -240,6 +259,10 @@ impl Running {
             let query = self.client.heard(now_ms, reply);
             self.server = from;
             self.send(query.as_ref());
+            self.probe();
+        }
+        while let Some((bytes, _)) = self.probed.and_then(|_| self.arp.receive()) {
+            self.heard_arp(now_ms, &bytes);
         }
         while self.client.deadline_ms() <= now_ms {
             let before = self.client.deadline_ms();
@@ -249,6 +272,7 @@ impl Running {
                 break;
             }
         }
+        self.probe();
         self.look(now_ms)
     }
 
@@ -279,6 +303,35 @@ impl Running {
         let changed = progress != self.told.progress;
         self.told.progress = progress;
         changed
+    }
+
+    /// Asks who has the address that is about to be taken, and begins or ends to listen.
+    fn probe(&mut self) {
+        let address = self.client.probing();
+        if address == self.probed {
+            return;
+        }
+        let listening = match address {
+            Some(address) => self.arp.filter(&arp::filter(address)),
+            None => self.arp.filter(&arp::NOTHING),
+        };
+        self.probed = address;
+        let asked = listening.and_then(|()| match address {
+            Some(address) => self.arp.send(&arp::probe(self.told.mac, address), BROADCAST),
+            None => Ok(()),
+        });
+        if let Err(error) = asked {
+            // The address is taken as if nobody had it.
+            tracing::debug!(%error, index = self.told.index, "it cannot be found out whether an address is somebody's");
+        }
+    }
+
+    fn heard_arp(&mut self, now_ms: u64, bytes: &[u8]) {
+        let owner = self
+            .probed
+            .and_then(|address| Some((address, arp::owner(bytes, self.told.mac, address)?)));
+        let decline = owner.and_then(|(address, mac)| self.client.taken(now_ms, address, mac));
+        self.send(decline.as_ref());
     }
 
     fn send(&self, query: Option<&Query>) {

@@ -1,4 +1,4 @@
-//! The client of RFC 2131 as a state machine: init, selecting, requesting, rebooting, bound, renewing, rebinding.
+//! The client of RFC 2131 as a state machine: init, selecting, requesting, probing, rebooting, bound, renewing, rebinding.
 //!
 //! Takes what was heard and the time in milliseconds, gives what to send. Time never goes back. Leases are told apart from the moments at which
 //! they end: those are the machine's own milliseconds, and who drives it turns them into the time of day.
@@ -8,7 +8,10 @@ use std::net::Ipv4Addr;
 use ecow::{EcoString, eco_format};
 
 use super::{FOREVER, Lease, Query, QueryKind, Reply, ReplyKind, Request};
-use crate::limits::{DHCP_ANSWER_MS, DHCP_RENEW_MS_MIN, DHCP_RETRY_MS_MAX, DHCP_RETRY_MS_MIN};
+use crate::limits::{
+    DHCP_ANSWER_MS, DHCP_DECLINED_MS, DHCP_PROBE_MS, DHCP_RENEW_MS_MIN, DHCP_RETRY_MS_MAX, DHCP_RETRY_MS_MIN,
+};
+use crate::name::Mac;
 
 /// Requests for an offered address before the client looks for another (RFC 2131 3.1, item 5).
 const REQUESTS_MAX: u32 = 4;
@@ -30,6 +33,8 @@ pub struct Client {
     /// Messages sent in this state without an answer.
     sent: u32,
     xid: u32,
+    /// Addresses in a row that were somebody else's.
+    declined: u32,
     /// Why the last attempt came to nothing.
     trouble: Option<EcoString>,
     random: u64,
@@ -43,6 +48,8 @@ enum State {
     Selecting,
     /// A `REQUEST` for an offer is out.
     Requesting(Box<Lease>),
+    /// Whether somebody else on the link has the address is being found out (RFC 2131 4.4.1, RFC 5227).
+    Probing(Box<Held>),
     /// A `REQUEST` for the lease of a former run is out.
     Rebooting,
     /// There is a lease, and nothing to do.
@@ -53,7 +60,7 @@ enum State {
     Rebinding,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
     lease: Lease,
     renew_ms: u64,
@@ -96,6 +103,7 @@ impl Client {
             due_ms: now_ms,
             sent: 0,
             xid: 0,
+            declined: 0,
             trouble: None,
             random: seed,
         }
@@ -123,6 +131,41 @@ impl Client {
             (None, Some(trouble)) => Holding::Without(trouble.clone()),
             (None, None) => Holding::Asking,
         }
+    }
+
+    /// The address of which it is to be found out whether somebody on the link has it, by a probe (RFC 5227 2.1.1), and of which is listened for
+    /// as long as this says it.
+    pub fn probing(&self) -> Option<Ipv4Addr> {
+        match &self.state {
+            State::Probing(held) => Some(held.lease.address.addr()),
+            _ => None,
+        }
+    }
+
+    /// Somebody else has an address, or is about to take it: the message that declines it, if it is the one that was to be had.
+    pub fn taken(&mut self, now_ms: u64, address: Ipv4Addr, by: Mac) -> Option<Query> {
+        let State::Probing(held) = &self.state else { return None };
+        if held.lease.address.addr() != address {
+            return None;
+        }
+        let server = held.lease.server;
+        self.declined += 1;
+        let wait_ms = if self.declined > 1 {
+            DHCP_DECLINED_MS
+        } else {
+            DHCP_RETRY_MS_MIN
+        };
+        let trouble = eco_format!("{address}, which {server} leased, is in use by {by} on the link: it was declined");
+        self.restart(now_ms, now_ms + wait_ms, Some(trouble));
+        Some(Query {
+            kind: QueryKind::Decline,
+            xid: self.next_xid(),
+            secs: 0,
+            ciaddr: None,
+            requested: Some(address),
+            server: Some(server),
+            to: None,
+        })
     }
 
     /// Does what is due.
@@ -160,6 +203,11 @@ impl Client {
                 let (requested, server) = (offer.address.addr(), offer.server);
                 Some(self.ask(now_ms, None, Some(requested), Some(server), None))
             }
+            State::Probing(held) => {
+                let held = Held::clone(held);
+                self.hold(held);
+                None
+            }
             // Nobody confirms what was had: it stays until it ends (RFC 2131 3.2, item 3), and any server may prolong it.
             State::Rebooting if self.sent >= REBOOTS_MAX => {
                 self.enter(State::Rebinding);
@@ -191,12 +239,14 @@ impl Client {
                 self.due_ms = now_ms;
                 self.tick(now_ms)
             }
-            (
-                State::Requesting(_) | State::Rebooting | State::Renewing | State::Rebinding,
-                ReplyKind::Ack,
-                Some(lease),
-            ) => {
-                self.bind(now_ms, lease, &reply);
+            (State::Requesting(_), ReplyKind::Ack, Some(lease)) => {
+                self.enter(State::Probing(Box::new(held(now_ms, lease, &reply))));
+                self.due_ms = now_ms + DHCP_PROBE_MS;
+                None
+            }
+            // It is on the link already.
+            (State::Rebooting | State::Renewing | State::Rebinding, ReplyKind::Ack, Some(lease)) => {
+                self.hold(held(now_ms, lease, &reply));
                 None
             }
             (State::Requesting(_), ReplyKind::Nak, _) => {
@@ -227,33 +277,11 @@ impl Client {
         })
     }
 
-    fn bind(&mut self, now_ms: u64, lease: Lease, reply: &Reply) {
-        let after = |seconds: u32| now_ms + u64::from(seconds) * 1_000;
-        let held = if reply.seconds == FOREVER {
-            Held {
-                lease,
-                renew_ms: u64::MAX,
-                rebind_ms: u64::MAX,
-                end_ms: u64::MAX,
-            }
-        } else {
-            let seconds = reply.seconds;
-            let rebind = reply.rebind.filter(|rebind| *rebind < seconds);
-            let rebind = rebind.unwrap_or((u64::from(seconds) * 7 / 8) as u32);
-            let renew = reply
-                .renew
-                .filter(|renew| *renew <= rebind)
-                .unwrap_or(rebind.min(seconds / 2));
-            Held {
-                lease,
-                renew_ms: after(renew),
-                rebind_ms: after(rebind),
-                end_ms: after(seconds),
-            }
-        };
+    fn hold(&mut self, held: Held) {
         self.enter(State::Bound);
         self.due_ms = held.renew_ms;
         self.trouble = None;
+        self.declined = 0;
         self.lease = Some(held);
     }
 
@@ -343,6 +371,29 @@ impl Client {
     }
 }
 
+/// A lease that begins now.
+fn held(now_ms: u64, lease: Lease, reply: &Reply) -> Held {
+    let after = |seconds: u32| now_ms + u64::from(seconds) * 1_000;
+    let seconds = reply.seconds;
+    if seconds == FOREVER {
+        return Held {
+            lease,
+            renew_ms: u64::MAX,
+            rebind_ms: u64::MAX,
+            end_ms: u64::MAX,
+        };
+    }
+    let rebind = reply.rebind.filter(|rebind| *rebind < seconds);
+    let rebind = rebind.unwrap_or((u64::from(seconds) * 7 / 8) as u32);
+    let renew = reply.renew.filter(|renew| *renew <= rebind);
+    Held {
+        lease,
+        renew_ms: after(renew.unwrap_or(rebind.min(seconds / 2))),
+        rebind_ms: after(rebind),
+        end_ms: after(seconds),
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 mod tests {
@@ -394,6 +445,11 @@ mod tests {
             client.heard(0, reply(ReplyKind::Ack, request.xid, "10.0.0.9/24", seconds)),
             None
         );
+        assert_eq!(
+            (client.probing(), client.holding(), client.deadline_ms()),
+            (Some(Ipv4Addr::new(10, 0, 0, 9)), Holding::Asking, DHCP_PROBE_MS)
+        );
+        assert_eq!((client.tick(DHCP_PROBE_MS), client.probing()), (None, None));
         assert!(matches!(client.holding(), Holding::Bound(..)));
         client
     }
@@ -577,6 +633,44 @@ mod tests {
             None
         );
         assert_eq!(client.holding(), Holding::Asking);
+    }
+
+    #[test]
+    fn address_that_somebody_has_is_declined_and_another_is_asked_for() {
+        let (mut client, by) = (new(None), Mac([2, 0, 0, 0, 0, 9]));
+        for (round, wait_ms) in [(0, DHCP_RETRY_MS_MIN), (1, DHCP_DECLINED_MS)] {
+            let (at, discover) = next(&mut client);
+            assert_eq!((round, discover.kind), (client.declined, QueryKind::Discover));
+            let request = client.heard(at, reply(ReplyKind::Offer, discover.xid, "10.0.0.9/24", 60));
+            client.heard(at, reply(ReplyKind::Ack, request.unwrap().xid, "10.0.0.9/24", 60));
+            assert_eq!(client.taken(at + 1, Ipv4Addr::new(10, 0, 0, 8), by), None);
+            let decline = client.taken(at + 1, Ipv4Addr::new(10, 0, 0, 9), by).unwrap();
+            assert_eq!(
+                (
+                    decline.kind,
+                    decline.requested,
+                    decline.server,
+                    decline.ciaddr,
+                    decline.to
+                ),
+                (
+                    QueryKind::Decline,
+                    Some(Ipv4Addr::new(10, 0, 0, 9)),
+                    Some(SERVER),
+                    None,
+                    None
+                )
+            );
+            let Holding::Without(why) = client.holding() else {
+                panic!()
+            };
+            assert_eq!(
+                why,
+                "10.0.0.9, which 10.0.0.1 leased, is in use by 02:00:00:00:00:09 on the link: it was declined"
+            );
+            assert_eq!((client.deadline_ms(), client.probing()), (at + 1 + wait_ms, None));
+        }
+        assert_eq!(client.taken(0, Ipv4Addr::new(10, 0, 0, 9), by), None);
     }
 
     #[test]

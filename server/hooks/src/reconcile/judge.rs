@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use ecow::{EcoString, eco_format};
 
 use super::{Attempt, Cause, Heal, Item, Output, Reconciler, Running};
+use crate::dhcp::Progress;
 use crate::diff::{self, Diff, Verdict};
 use crate::limits::{
     CONTENDED_WINDOW_MS, HEALS_MAX, HEALS_REMEMBERED_MAX, LEAVING_MS, OBJECTS_PER_PLAN_MAX, RETRY_MS_MAX, RETRY_MS_MIN,
@@ -157,6 +158,9 @@ impl Reconciler {
                 false
             }
             Verdict::Waiting(reason) => {
+                if item.error.as_ref() != Some(reason) && self.is_said_by_client(key, reason) {
+                    self.event(now_ms, EventKind::Failed, key, &item, reason.clone());
+                }
                 self.stand(&mut item, State::Waiting, reason);
                 false
             }
@@ -179,6 +183,15 @@ impl Reconciler {
         self.put(key.clone(), item);
         // What has no steps is not held: leaving it in keeps the verdicts of those that depend on it.
         runs || !matches!(verdict, Verdict::Planned)
+    }
+
+    /// Whether it is a DHCP client that says why there is no lease.
+    fn is_said_by_client(&self, key: &ObjectKey, reason: &EcoString) -> bool {
+        let client = match key {
+            ObjectKey::Dhcp(port) => self.have.dhcp(port),
+            _ => None,
+        };
+        client.is_some_and(|client| matches!(&client.progress, Progress::Without(why) if why == reason))
     }
 
     /// Whether something that an object needs is being made.

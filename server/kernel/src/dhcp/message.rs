@@ -38,6 +38,7 @@ pub(super) fn encode(query: &Query, mac: Mac, request: &Request) -> io::Result<V
         QueryKind::Discover => MessageType::Discover,
         QueryKind::Request => MessageType::Request,
         QueryKind::Release => MessageType::Release,
+        QueryKind::Decline => MessageType::Decline,
     };
     options.insert(DhcpOption::MessageType(kind));
     options.insert(DhcpOption::ClientIdentifier(request.client_id.clone()));

@@ -4,6 +4,22 @@
 
 use std::net::Ipv4Addr;
 
+use super::socket::PACKET_BYTES_MAX;
+use crate::filter::instruction;
+
+/// UDP to port 68, unfragmented: what DHCP servers say to clients.
+pub(super) const FILTER: [libc::sock_filter; 9] = [
+    instruction(0x30, 0, 0, 9),      // the protocol
+    instruction(0x15, 0, 5, 17),     // is UDP
+    instruction(0x28, 0, 0, 6),      // the place in the whole packet
+    instruction(0x45, 3, 0, 0x1fff), // is its start
+    instruction(0xb1, 0, 0, 0),      // behind the header
+    instruction(0x48, 0, 0, 2),      // the port
+    instruction(0x15, 1, 0, 68),     // is the client's
+    instruction(0x06, 0, 0, 0),      // nothing of it
+    instruction(0x06, 0, 0, PACKET_BYTES_MAX as u32),
+];
+
 /// The client's and the server's port.
 const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;

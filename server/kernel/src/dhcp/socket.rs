@@ -1,6 +1,6 @@
-//! A packet socket on one link: IPv4 packets as they are, whether the link has an address or not (packet(7)).
+//! A packet socket on one link: packets of one protocol as they are, whether the link has an address or not (packet(7)).
 //!
-//! A filter in the kernel lets only packets from DHCP servers to clients through, so that a container's other traffic costs nothing.
+//! A filter in the kernel lets only those through that are looked for, so that a container's other traffic costs nothing.
 
 use std::io;
 use std::mem::size_of;
@@ -8,40 +8,27 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nonnet_hooks::name::Mac;
 
-use crate::filter::{attach, instruction};
+use crate::filter::attach;
 
 /// The hardware address of everybody on a link.
 pub(super) const BROADCAST: Mac = Mac([0xff; 6]);
 
 /// Bytes of the longest packet that is read.
-const PACKET_BYTES_MAX: usize = 2048;
-
-/// `ETH_P_IP` in network byte order, as packet sockets want it.
-const PROTOCOL: u16 = (libc::ETH_P_IP as u16).to_be();
+pub(super) const PACKET_BYTES_MAX: usize = 2048;
 
 /// The socket.
 #[derive(Debug)]
 pub(super) struct Socket {
     fd: OwnedFd,
     index: u32,
+    protocol: u16,
 }
 
-/// UDP to port 68, unfragmented. Offsets are from the start of the IPv4 header.
-const FILTER: [libc::sock_filter; 8] = [
-    instruction(0x30, 0, 0, 9),      // the protocol
-    instruction(0x15, 0, 5, 17),     // is UDP
-    instruction(0x28, 0, 0, 6),      // the place in the whole packet
-    instruction(0x45, 3, 0, 0x1fff), // is its start
-    instruction(0xb1, 0, 0, 0),      // behind the header
-    instruction(0x48, 0, 0, 2),      // the port
-    instruction(0x15, 1, 0, 68),     // is the client's
-    instruction(0x06, 0, 0, 0),      // nothing of it
-];
-
 impl Socket {
-    /// Opens a socket on the link of this index in the namespace of the calling thread.
+    /// Opens a socket for a protocol (`ETH_P_...`) on the link of this index in the namespace of the calling thread, behind a filter whose
+    /// offsets are from the start of that protocol's header.
     #[expect(unsafe_code, reason = "neither nix nor the standard library binds packet sockets")]
-    pub(super) fn open(index: u32) -> io::Result<Self> {
+    pub(super) fn open(index: u32, protocol: u16, filter: &[libc::sock_filter]) -> io::Result<Self> {
         let flags = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // Protocol 0: nothing is heard before the filter is there.
         // SAFETY: the call takes three integers.
@@ -53,20 +40,24 @@ impl Socket {
         let socket = Self {
             fd: unsafe { OwnedFd::from_raw_fd(fd) },
             index,
+            protocol: protocol.to_be(),
         };
-        let mut all = FILTER.to_vec();
-        all.push(instruction(0x06, 0, 0, PACKET_BYTES_MAX as u32));
-        attach(socket.fd.as_fd(), &all)?;
-        let address = link_address(index, BROADCAST);
+        socket.filter(filter)?;
+        let address = socket.link_address(BROADCAST);
         // SAFETY: the address is one of AF_PACKET, and its length is that of its type.
         check(unsafe { libc::bind(fd, (&raw const address).cast(), address_bytes()) })?;
         Ok(socket)
     }
 
+    /// Puts another filter in the place of the one that is there.
+    pub(super) fn filter(&self, filter: &[libc::sock_filter]) -> io::Result<()> {
+        attach(self.fd.as_fd(), filter)
+    }
+
     /// Sends a packet to a hardware address of the link.
     #[expect(unsafe_code, reason = "neither nix nor the standard library sends on packet sockets")]
     pub(super) fn send(&self, packet: &[u8], to: Mac) -> io::Result<()> {
-        let address = link_address(self.index, to);
+        let address = self.link_address(to);
         // SAFETY: packet and address live until the call returns, and their lengths are their own.
         let sent = unsafe {
             libc::sendto(
@@ -92,7 +83,7 @@ impl Socket {
     )]
     pub(super) fn receive(&self) -> Option<(Vec<u8>, Mac)> {
         let mut bytes = vec![0; PACKET_BYTES_MAX];
-        let mut address = link_address(0, BROADCAST);
+        let mut address = self.link_address(BROADCAST);
         let mut length = address_bytes();
         // SAFETY: the kernel writes at most as many bytes as the buffer and the address have.
         let count = unsafe {
@@ -110,25 +101,25 @@ impl Socket {
         let mac = address.sll_addr.first_chunk().copied().map(Mac)?;
         Some((bytes, mac))
     }
+
+    fn link_address(&self, mac: Mac) -> libc::sockaddr_ll {
+        let mut sll_addr = [0; 8];
+        sll_addr[..mac.0.len()].copy_from_slice(&mac.0);
+        libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: self.protocol,
+            sll_ifindex: self.index as i32,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 6,
+            sll_addr,
+        }
+    }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-fn link_address(index: u32, mac: Mac) -> libc::sockaddr_ll {
-    let mut sll_addr = [0; 8];
-    sll_addr[..mac.0.len()].copy_from_slice(&mac.0);
-    libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: PROTOCOL,
-        sll_ifindex: index as i32,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 6,
-        sll_addr,
     }
 }
 
