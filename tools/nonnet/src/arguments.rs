@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::history::POINT_HELP;
 use crate::state::RowName;
 
-pub(crate) use history::{At, AtCommand, Blame, Log, Show};
+pub(crate) use history::{At, AtCommand, Blame, Log, Restore, Show, Undo};
 
 /// See and change the networks of this host through nonnetd, and read its log.
 #[derive(Debug, Parser)]
@@ -107,6 +107,12 @@ pub(crate) enum Command {
     /// Show one commit with everything that its record says. Needs no server.
     #[command(after_help = POINT_HELP)]
     Show(Show),
+    /// Take back what one commit did, in a new commit. Exit code: 1 where what came later stands against it, or there is an error.
+    #[command(after_help = UNDO_HELP)]
+    Undo(Undo),
+    /// Make the rows as they were after a commit or at a time, in a new commit. Exit code: as of undo.
+    #[command(after_help = RESTORE_HELP)]
+    Restore(Restore),
     /// Show the rows as they were after a commit or at a time, under the schema of then. Needs no server.
     #[command(after_help = AT_HELP)]
     At(At),
@@ -295,6 +301,22 @@ Examples:
   nonnet query ports --where network=lan --columns name,addresses_in_use,status
   nonnet query lxc --where properties:network_type=bridge --format json
   nonnet query --plugin lxc";
+
+const UNDO_HELP: &str = "\
+Rows keep their UUIDs. Every column that the commit changed must still be as it left it; where one is not, the later commit is named and
+nothing is changed. An undo can be undone. The log is read from its file, the server makes the commit.
+
+Examples:
+  nonnet undo 17 --dry-run
+  nonnet undo head";
+
+const RESTORE_HELP: &str = "\
+Rows keep their UUIDs. The log is not cut off: what was done since stays in it, and a restore can be undone. The rows of checkpoints stay as
+they are, and so do ephemeral columns. Where a row cannot be what it was, it is named and nothing is changed.
+
+Examples:
+  nonnet restore --to 17 --dry-run
+  nonnet restore --to \"yesterday 18:00\" --table networks";
 
 const AT_HELP: &str = "\
 A commit is given by its number, head~3, the beginning of its hash, its transaction id or a time: 2h (ago), yesterday, 14:30,

@@ -102,3 +102,37 @@ pub(crate) enum AtCommand {
         target: Option<PathBuf>,
     },
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct Undo {
+    /// The commit.
+    #[arg(value_name = "COMMIT")]
+    pub(crate) commit: Point,
+
+    /// Show what would change, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// The database file of the server [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The commit, or the time, after which the rows were as they shall be again.
+    #[arg(long, value_name = "TIME|COMMIT")]
+    pub(crate) to: Point,
+
+    /// Only the rows of this table, and those that live by them alone.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+
+    /// Show what would change, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// The database file of the server [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}

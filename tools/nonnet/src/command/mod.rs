@@ -13,9 +13,11 @@ pub(crate) mod lxc;
 pub(crate) mod monitor;
 pub(crate) mod plan;
 pub(crate) mod query;
+pub(crate) mod restore;
 pub(crate) mod schema;
 pub(crate) mod show;
 pub(crate) mod transact;
+pub(crate) mod undo;
 pub(crate) mod verify;
 
 use std::path::Path;
