@@ -90,6 +90,17 @@ impl Flowing {
         (!self.watched.is_empty() && self.looks.is_empty()).then_some(self.next_look)
     }
 
+    /// Has a port held.
+    pub(super) fn hold(&mut self, key: ObjectKey, port: LinkName, guard: OvsGuard) {
+        let guard = Some(guard);
+        self.queue.push_back(Guarding { key, port, guard });
+    }
+
+    /// Forgets what was to be done for an object of which something else is asked now.
+    pub(super) fn forget(&mut self, key: &ObjectKey) {
+        self.queue.retain(|guarding| guarding.key != *key);
+    }
+
     /// Something has changed in Open vSwitch.
     pub(super) fn hurry(&mut self) {
         self.next_look = self.next_look.min(Instant::now() + OVS_FLOWS_PAUSE);

@@ -9,7 +9,7 @@ use ecow::EcoString;
 use nonnet_client::{Replica, Row, RowChange};
 use nonnet_hooks::mirror::{OvsBridgeRow, OvsChange, OvsPortRow, OvsProgress};
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{OvsBridge, OvsPort, QUEUE_LEFT};
+use nonnet_hooks::object::{OvsBridge, OvsGuard, OvsPort, QUEUE_LEFT};
 use nonnet_schema::Uuid;
 
 use super::flows::{Guards, PortNumber};
@@ -161,6 +161,13 @@ impl Rows {
         let is_it = |row: &OvsPortRow| row.port.name == *port && row.mark.database == self.mark;
         let (uuid, row) = self.ports.iter().find(|(_, row)| is_it(row))?;
         Some((row.port.bridge.clone(), number(replica, *uuid)?))
+    }
+
+    /// Whether a port of ours is there and not held as it should be.
+    pub(super) fn lacks_guard(&self, replica: &Replica, port: &LinkName, guard: &OvsGuard) -> bool {
+        let mut rows = self.ports.values().filter(|row| row.port.name == *port);
+        let free = rows.any(|row| row.guard != Some(guard.trace()));
+        free && self.place(replica, port).is_some()
     }
 
     /// The numbers that the ports of a bridge have.

@@ -10,7 +10,7 @@ use ecow::{EcoString, eco_format};
 use nonnet_client::{Address, Committed, OperationResult, Replica, ReplicaEvent, TransactError};
 use nonnet_hooks::mirror::{Change, NamespaceId, Observation, OvsChange};
 use nonnet_hooks::name::LinkName;
-use nonnet_hooks::object::{ObjectKey, OvsOperation};
+use nonnet_hooks::object::{ObjectKey, OvsGuard, OvsOperation};
 use nonnet_hooks::plan::{Outcome, Refusal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
@@ -54,6 +54,8 @@ struct Wait {
     cfg: i64,
     until: Instant,
     is_followed: bool,
+    /// What a port is to be held to as soon as it is there.
+    guard: Option<OvsGuard>,
 }
 
 /// Nobody gives orders or listens any more.
@@ -211,6 +213,7 @@ impl Following<'_> {
     fn enqueue(&mut self, batch: Batch) {
         for (key, _) in &batch {
             self.waits.remove(key);
+            self.flows.forget(key);
         }
         let is_of_flows =
             |(_, operation): &(ObjectKey, OvsOperation)| matches!(operation, OvsOperation::GuardSet { .. });
@@ -321,11 +324,16 @@ impl Following<'_> {
             }
             let name = operation.name().clone();
             names.insert(name.clone());
+            let guard = match operation {
+                OvsOperation::PortSet { port, .. } => port.guard,
+                _ => None,
+            };
             let wait = Wait {
                 name,
                 cfg,
                 until,
                 is_followed: false,
+                guard,
             };
             self.waits.insert(key, wait);
         }
@@ -353,7 +361,15 @@ impl Following<'_> {
             }
         }
         for key in over {
-            self.waits.remove(&key);
+            let wait = self.waits.remove(&key);
+            let guarded = wait.and_then(|wait| Some((wait.guard?, wait.name)));
+            if let Some((guard, port)) =
+                guarded.filter(|(guard, port)| self.rows.lacks_guard(&self.replica, port, guard))
+            {
+                // It is not ready before it is held.
+                self.flows.hold(key, port, guard);
+                continue;
+            }
             self.tell.finished(key, Outcome::Done).map_err(|()| Over)?;
         }
         Ok(())
