@@ -260,7 +260,7 @@ impl TableSchema {
     }
 
     /// The schema's own columns with their places: all but `_uuid` and `_version`.
-    pub fn declared_columns(&self) -> impl Iterator<Item = (ColumnIndex, &ColumnSchema)> {
+    pub fn declared_columns(&self) -> impl Iterator<Item = (ColumnIndex, &ColumnSchema)> + Clone {
         self.columns
             .iter()
             .enumerate()

@@ -313,6 +313,11 @@ pub(crate) fn write_part(datum: &Datum, out: &mut Vec<u8>) {
     write_elements(datum, out);
 }
 
+/// Appends what stands for a large datum where its elements stand elsewhere (see `StateDigest`).
+pub(crate) fn write_large_mark(datum: &Datum, out: &mut Vec<u8>) {
+    out.push(if datum.is_map() { DATUM_MAP_PART } else { DATUM_SET_PART });
+}
+
 /// Appends a whole datum, or the absence of one.
 pub(crate) fn write_optional(datum: Option<&Datum>, out: &mut Vec<u8>) {
     match datum {

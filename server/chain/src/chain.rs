@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use ecow::EcoString;
-use nonnet_engine::ChangeSet;
+use nonnet_engine::{ChangeSet, RowChange};
 use nonnet_schema::{DatabaseSchema, Uuid};
 
 use crate::body::Body;
 use crate::canonical::DecodeError;
+use crate::conversion::{StoredSide, converted_rows};
 use crate::hash::{RecordHash, schema_hash};
 use crate::header::{Flags, Header, Kind, UNKNOWN_ID};
 use crate::leaf::{Meta, RowDelta};
 use crate::limits::{BODY_BYTES_MAX, HEADER_BYTES};
+use crate::state::StateDigest;
 
 /// The newest record of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,13 +92,16 @@ pub struct Record {
     pub body: Arc<[u8]>,
 }
 
-/// The end of a chain, to which records are added. Its clone is a place to go back to when a record could not be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The end of a chain, to which records are added. Its clone is a place to go back to when a record could not be stored; it is cheap.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     db_id: Uuid,
     head: Head,
     schema_hash: [u8; 32],
     time_us: u64,
+    /// Of the rows after the newest record.
+    state: Arc<StateDigest>,
+    state_root: [u8; 32],
 }
 
 /// A transaction that writes more than a record may hold.
@@ -129,6 +134,8 @@ impl Chain {
             head: before,
             schema_hash,
             time_us: 0,
+            state_root: StateDigest::default().root(),
+            state: Arc::default(),
         };
         let body = Body {
             schema: Some(text.into()),
@@ -145,9 +152,11 @@ impl Chain {
         Ok((chain, record))
     }
 
-    /// Goes on after the record with that header.
-    pub fn after(last: &Header) -> Self {
+    /// Goes on after the record with that header, where `state` is the digest of the stored rows.
+    pub fn after(last: &Header, state: StateDigest) -> Self {
         Self {
+            state_root: state.root(),
+            state: Arc::new(state),
             db_id: last.db_id,
             head: Head {
                 seq: last.seq,
@@ -161,6 +170,11 @@ impl Chain {
     /// The newest record.
     pub fn head(&self) -> Head {
         self.head
+    }
+
+    /// The digest of the rows after the newest record.
+    pub fn state(&self) -> &StateDigest {
+        &self.state
     }
 
     /// The database, as genesis named it.
@@ -180,18 +194,13 @@ impl Chain {
         changes: &ChangeSet,
         schema: &DatabaseSchema,
     ) -> Result<Record, RecordTooLarge> {
-        let (mut rows, mut ephemeral) = (Vec::new(), false);
-        for change in changes.changes() {
-            let table = schema.table(change.table);
-            ephemeral |= change.changed_columns(table).any(|(_, column)| !column.persistent);
-            rows.extend(RowDelta::of(change, table));
-        }
-        let flags = Flags::default().with(Flags::HAS_EPHEMERAL, ephemeral);
-        let body = Body {
-            rows,
-            ..Body::default()
+        let is_ephemeral = |change: &RowChange| {
+            let mut columns = change.changed_columns(schema.table(change.table));
+            columns.any(|(_, column)| !column.persistent)
         };
-        self.add(Kind::Transaction, author, request, moment, flags, body)
+        let has_ephemeral = changes.changes().iter().any(is_ephemeral);
+        let flags = Flags::default().with(Flags::HAS_EPHEMERAL, has_ephemeral);
+        self.add_changes(Kind::Transaction, author, request, moment, flags, (changes, schema))
     }
 
     /// Adds the record of rows that come from elsewhere, of which the author's details tell: the persistent part of `changes`, which are of
@@ -207,17 +216,18 @@ impl Chain {
         changes: &ChangeSet,
         schema: &DatabaseSchema,
     ) -> Result<Record, RecordTooLarge> {
-        let deltas = changes.changes().iter();
-        let rows = deltas.filter_map(|change| RowDelta::of(change, schema.table(change.table)));
-        let body = Body {
-            rows: rows.collect(),
-            ..Body::default()
-        };
-        self.add(Kind::Import, author, request, moment, Flags::default(), body)
+        self.add_changes(
+            Kind::Import,
+            author,
+            request,
+            moment,
+            Flags::default(),
+            (changes, schema),
+        )
     }
 
-    /// Adds the record of a new schema, with what it brought: `rows` in any order, each once. A column that it added is absent before,
-    /// one that it dropped absent after; the rows of a dropped table are deleted.
+    /// Adds the record of a new schema, with what it made of the rows. A column that it added is absent before, one that it dropped absent
+    /// after; the rows of a dropped table are deleted.
     ///
     /// # Errors
     /// [`RecordTooLarge`]; the chain is then as it was.
@@ -226,12 +236,16 @@ impl Chain {
         author: &Author,
         request: &Request,
         moment: Moment,
-        mut rows: Vec<RowDelta>,
-        schema: &DatabaseSchema,
+        (before, after): (StoredSide<'_>, StoredSide<'_>),
     ) -> Result<Record, RecordTooLarge> {
+        let mut rows = converted_rows(before, after);
         rows.sort_unstable_by(|a, b| (&a.table, a.uuid).cmp(&(&b.table, b.uuid)));
-        let text = schema.to_text();
-        let before = std::mem::replace(&mut self.schema_hash, schema_hash(&text));
+        let text = after.database.schema().to_text();
+        let state = StateDigest::of(after);
+        let before = self.clone();
+        self.schema_hash = schema_hash(&text);
+        self.state_root = state.root();
+        self.state = Arc::new(state);
         let body = Body {
             schema: Some(text.into()),
             rows,
@@ -239,7 +253,34 @@ impl Chain {
         };
         let record = self.add(Kind::Schema, author, request, moment, Flags::default(), body);
         if record.is_err() {
-            self.schema_hash = before;
+            *self = before;
+        }
+        record
+    }
+
+    fn add_changes(
+        &mut self,
+        kind: Kind,
+        author: &Author,
+        request: &Request,
+        moment: Moment,
+        flags: Flags,
+        (changes, schema): (&ChangeSet, &DatabaseSchema),
+    ) -> Result<Record, RecordTooLarge> {
+        let before = (Arc::clone(&self.state), self.state_root);
+        let mut body = Body::default();
+        let state = Arc::make_mut(&mut self.state);
+        for change in changes.changes() {
+            let table = schema.table(change.table);
+            if let Some(delta) = RowDelta::of(change, table) {
+                state.follow(change, &delta, table);
+                body.rows.push(delta);
+            }
+        }
+        self.state_root = self.state.root();
+        let record = self.add(kind, author, request, moment, flags, body);
+        if record.is_err() {
+            (self.state, self.state_root) = before;
         }
         record
     }
@@ -278,7 +319,7 @@ impl Chain {
             db_id: self.db_id,
             prev: self.head.hash,
             body_root: encoded.root,
-            state_root: [0; 32],
+            state_root: self.state_root,
             uid,
             gid,
             pid,

@@ -19,7 +19,7 @@ pub struct StoredSide<'a> {
 }
 
 /// Every row whose stored columns differ, in no particular order. A column that is not stored on one side is absent there.
-pub fn converted_rows(before: StoredSide<'_>, after: StoredSide<'_>) -> Vec<RowDelta> {
+pub(crate) fn converted_rows(before: StoredSide<'_>, after: StoredSide<'_>) -> Vec<RowDelta> {
     let mut deltas = Vec::new();
     for old in before.tables() {
         let new = after.table(&old.schema.name);
@@ -49,6 +49,13 @@ struct StoredTable<'a> {
 }
 
 impl<'a> StoredSide<'a> {
+    /// Gives each stored row to `put`, with its table.
+    pub(crate) fn for_each_row(self, mut put: impl FnMut(&'a TableSchema, &'a Row)) {
+        for table in self.tables() {
+            table.rows.rows().for_each(|row| put(table.schema, row));
+        }
+    }
+
     fn tables(self) -> impl Iterator<Item = StoredTable<'a>> {
         let tables = self.database.schema().tables();
         (0..tables.len()).filter_map(move |at| self.at(TableIndex(at)))

@@ -12,12 +12,19 @@ const LEAF_CONTEXT: &str = "nonnet 2026-01 commit leaf v1";
 const BODY_CONTEXT: &str = "nonnet 2026-01 commit body v1";
 const SCHEMA_CONTEXT: &str = "nonnet 2026-01 schema v1";
 const ROW_CONTEXT: &str = "nonnet 2026-01 stored row v1";
+const ELEMENT_CONTEXT: &str = "nonnet 2026-01 state element v1";
+const STATE_CONTEXT: &str = "nonnet 2026-01 state root v1";
 
 static HEADER_KEY: LazyLock<[u8; 32]> = LazyLock::new(|| blake3::derive_key(HEADER_CONTEXT, b""));
 static LEAF_KEY: LazyLock<[u8; 32]> = LazyLock::new(|| blake3::derive_key(LEAF_CONTEXT, b""));
 static BODY_KEY: LazyLock<[u8; 32]> = LazyLock::new(|| blake3::derive_key(BODY_CONTEXT, b""));
 static SCHEMA_KEY: LazyLock<[u8; 32]> = LazyLock::new(|| blake3::derive_key(SCHEMA_CONTEXT, b""));
 static ROW_KEY: LazyLock<[u8; 32]> = LazyLock::new(|| blake3::derive_key(ROW_CONTEXT, b""));
+static ELEMENT_KEY: LazyLock<[u8; 32]> = LazyLock::new(|| blake3::derive_key(ELEMENT_CONTEXT, b""));
+static STATE_KEY: LazyLock<[u8; 32]> = LazyLock::new(|| blake3::derive_key(STATE_CONTEXT, b""));
+
+/// Bytes of a state digest.
+pub const STATE_BYTES: usize = 2048;
 
 /// The hash of a record: keyed BLAKE3 of its header, which holds the root of its body.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,6 +71,19 @@ pub fn row_sum(table: &str, uuid: Uuid, fields: &[u8]) -> [u8; 16] {
         .update(uuid.as_bytes())
         .update(fields);
     first_16(hasher.finalize().as_bytes())
+}
+
+/// The hash of an element of a state digest, as long as the digest.
+pub(crate) fn expanded_element(element: &[u8]) -> [u8; STATE_BYTES] {
+    let mut expanded = [0; STATE_BYTES];
+    let mut hasher = blake3::Hasher::new_keyed(&ELEMENT_KEY);
+    hasher.update(element).finalize_xof().fill(&mut expanded);
+    expanded
+}
+
+/// The hash of a state digest, as headers hold it.
+pub(crate) fn state_root(digest: &[u8; STATE_BYTES]) -> [u8; 32] {
+    *blake3::keyed_hash(&STATE_KEY, digest).as_bytes()
 }
 
 /// The root of a body: keyed BLAKE3 over the keyed hashes of its leaves, in order.

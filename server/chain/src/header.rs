@@ -82,7 +82,7 @@ pub struct Header {
     pub prev: RecordHash,
     /// The root of the body.
     pub body_root: [u8; 32],
-    /// A digest of all rows after this record; zero where it is not computed.
+    /// The root of the [`StateDigest`](crate::StateDigest) of all stored rows after this record; zero in records of before format 3.
     pub state_root: [u8; 32],
     /// The peer's user, or [`UNKNOWN_ID`].
     pub uid: u32,

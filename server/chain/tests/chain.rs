@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use fixture::{author, change, integers, moment, records, request, row, schema, stored};
 use nonnet_chain::{
-    Chain, DatumChange, FaultKind, Flags, Head, Kind, RecordHash, RowDelta, RowOp, StoredRecord, Verifier,
+    Chain, DatumChange, FaultKind, Flags, Head, Kind, RecordHash, RowDelta, RowOp, StateDigest, StoredRecord, Verifier,
 };
 use nonnet_engine::ChangeSet;
 use nonnet_schema::{Datum, TableIndex, Uuid};
@@ -178,7 +178,7 @@ fn a_clock_that_steps_back_is_flagged() {
 #[test]
 fn a_chain_goes_on_after_its_last_header() {
     let records = records();
-    let chain = Chain::after(&records[3].header);
+    let chain = Chain::after(&records[3].header, StateDigest::default());
     assert_eq!(chain.head(), records[3].head());
     assert!(records[3].follows(records[2].head()));
     assert!(!records[3].follows(records[1].head()));

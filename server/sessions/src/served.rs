@@ -100,6 +100,7 @@ impl Served {
         Self {
             database,
             volatile,
+            stored: chain.as_ref().map_or(0, |chain| chain.head().seq),
             chain,
             relayed: None,
             is_backup: false,
@@ -109,7 +110,6 @@ impl Served {
             is_retry_due: false,
             generation: 0,
             in_flight: VecDeque::new(),
-            stored: chain.map_or(0, |chain| chain.head().seq),
             history,
         }
     }
@@ -200,7 +200,7 @@ impl Served {
         if let Some(chain) = &mut self.chain
             && kept.is_persistent(self.database.schema())
         {
-            let chain_before = *chain;
+            let chain_before = chain.clone();
             record = Some(chain.commit(author, request, now.moment, &kept, self.database.schema())?);
             let changes = Arc::clone(changes);
             self.in_flight.push_back(InFlight {

@@ -104,7 +104,7 @@ impl Server {
 
     /// What the first record of a database named it.
     pub fn database_id(&self, name: &str) -> Option<Uuid> {
-        self.databases.get(name)?.chain.map(|chain| chain.db_id())
+        self.databases.get(name)?.chain.as_ref().map(Chain::db_id)
     }
 
     /// The sequence number of a database's newest commit.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nonnet_chain::{Author, Head, Moment, RecordTooLarge, Request, StoredSide, converted_rows};
+use nonnet_chain::{Author, Head, Moment, RecordTooLarge, Request, StoredSide};
 use nonnet_engine::{Database, Entropy};
 use nonnet_schema::{DatabaseSchema, OvsdbError};
 
@@ -78,14 +78,18 @@ pub fn convert(path: &Path, schema: &DatabaseSchema, conversion: &Conversion) ->
         database,
         volatile: &[],
     };
-    let deltas = converted_rows(stored(&before), stored(&after));
     let request = Request {
         operations: 1,
         txn_uid: entropy.uuid(),
         durable: true,
         ..Request::default()
     };
-    let record = chain.convert(&conversion.author, &request, conversion.moment, deltas, schema);
+    let record = chain.convert(
+        &conversion.author,
+        &request,
+        conversion.moment,
+        (stored(&before), stored(&after)),
+    );
     let record = record.map_err(|source| ConvertError::TooLarge {
         path: path.to_owned(),
         source,

@@ -7,20 +7,23 @@
 //!                                'txn': the first record that is not in txn (u64); 'rowlog': the first that is not in rowlog (u64)
 //! txn(id, seq)                   from the first 8 bytes of a record's hash (big-endian) to its number; since format 2
 //! rowlog(row, seq)               from the first 8 bytes of a row's UUID (big-endian) to the records that changed it; since format 3
+//! tree(level, idx, hash)         whole nodes of the Merkle tree that are not made from the log each time (see `tree`); since format 3
+//! checkpoint(size, note)         signed heads of the tree (see `checkpoint`); since format 3
 //! ```
 //!
-//! `tree` and `checkpoint` are names that later versions use. `application_id` is "NNC1", `user_version` the format.
+//! Since format 3 there is a setting 'state' as well (see `state`). `application_id` is "NNC1", `user_version` the format.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use nonnet_chain::Fault;
+use nonnet_chain::{Fault, StateDigest};
 use nonnet_schema::Uuid;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::limits::{BUSY_TIMEOUT, FORMAT_VERSION, FORMAT_VERSION_MIN};
+use crate::{state, tree};
 
 pub(crate) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"NNC1");
 
@@ -34,7 +37,7 @@ struct Object {
 }
 
 /// The objects of the file.
-const OBJECTS: [Object; 5] = [
+const OBJECTS: [Object; 7] = [
     Object {
         name: "log",
         text: "CREATE TABLE log(seq INTEGER PRIMARY KEY, hash BLOB, header BLOB, body BLOB)",
@@ -58,6 +61,16 @@ const OBJECTS: [Object; 5] = [
     Object {
         name: "rowlog",
         text: "CREATE TABLE rowlog(row INTEGER, seq INTEGER, PRIMARY KEY(row, seq)) WITHOUT ROWID",
+        since: 3,
+    },
+    Object {
+        name: "tree",
+        text: "CREATE TABLE tree(level INTEGER, idx INTEGER, hash BLOB, PRIMARY KEY(level, idx)) WITHOUT ROWID",
+        since: 3,
+    },
+    Object {
+        name: "checkpoint",
+        text: "CREATE TABLE checkpoint(size INTEGER PRIMARY KEY, note TEXT)",
         since: 3,
     },
 ];
@@ -184,6 +197,12 @@ pub enum Damage {
         /// True where the sums are the same.
         same_sum: bool,
     },
+    /// The rows against the log.
+    #[error("the rows are not those that the log tells of: their digest is not the one of record {seq}")]
+    State {
+        /// The record.
+        seq: u64,
+    },
     /// A setting.
     #[error("the setting {0} is missing or wrong")]
     Setting(&'static str),
@@ -250,12 +269,17 @@ pub(crate) fn make(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", FORMAT_VERSION)
 }
 
-/// Brings a file that [`check`] has passed up to the format of this version.
-pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Brings a file that [`check`] has passed up to the format of this version; `state` is the digest of its rows, which are as of record
+/// `rows_seq`.
+pub(crate) fn migrate(connection: &mut Connection, rows_seq: u64, state: &StateDigest) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = format(&transaction)?;
     for object in OBJECTS.iter().filter(|object| object.since > found) {
         transaction.execute_batch(object.text)?;
+    }
+    if found < 3 {
+        tree::build(&transaction)?;
+        state::write(&transaction, rows_seq, state)?;
     }
     if found < FORMAT_VERSION {
         transaction.pragma_update(None, "user_version", FORMAT_VERSION)?;

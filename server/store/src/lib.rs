@@ -38,7 +38,9 @@ mod rowlog;
 mod rows;
 mod since;
 mod sqlite;
+mod state;
 mod time;
+mod tree;
 mod writer;
 
 pub use convert::{Conversion, ConvertError, convert};

@@ -14,6 +14,9 @@ pub const VERIFIED_RECORDS_MAX: u64 = 262_144;
 /// Bytes of a file up to which every page of it is checked at start; of a larger one only the pages of the rows.
 pub const CHECKED_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// Rows up to which a start computes their digest anew, half a microsecond each; of more it trusts the one that is stored beside them.
+pub(crate) const COUNTED_ROWS_MAX: u64 = 65_536;
+
 /// Batches that wait for the writer at most.
 pub const QUEUED_BATCHES_MAX: usize = 1024;
 
@@ -64,6 +67,9 @@ pub(crate) const ROW_SEQS_READ: usize = 256;
 
 /// Records that the beginning of a hash finds at most: whoever means one gives more of its hash where it finds several.
 pub const HASHES_FOUND_MAX: usize = 8;
+
+/// Records whose hashes are read in one go where the tree is made anew.
+pub(crate) const TREE_READ_RECORDS: u64 = 65_536;
 
 /// Rows and elements that the answer to "what has changed since" may hold in memory; beyond it, reading everything anew costs less.
 pub(crate) const PAST_WEIGHT_MAX: usize = 2_000_000;

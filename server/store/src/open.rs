@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 
 use ecow::EcoString;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use nonnet_chain::{Body, Chain, Header, Record, Verifier, row_sum, schema_hash};
+use nonnet_chain::{Body, Chain, Header, Record, RowName, StateDigest, Verifier, row_sum, schema_hash};
 use nonnet_schema::{DatabaseSchema, Datum, TableIndex, Uuid};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::head_file::Heads;
 use crate::layout::{self, Damage, OpenError, Purpose, beside};
-use crate::limits::{CHECKED_FILE_BYTES_MAX, VERIFIED_RECORDS_MAX};
+use crate::limits::{CHECKED_FILE_BYTES_MAX, COUNTED_ROWS_MAX, VERIFIED_RECORDS_MAX};
 use crate::lock::Lock;
 use crate::read;
-use crate::rows::{self, Fields, RowMap, RowsState};
+use crate::rows::{self, ChangedRow, Fields, RowMap, RowsState};
 use crate::sqlite::{SqliteLog, insert_records, sync_directory};
+use crate::{state, tree};
 
 /// An open database.
 #[derive(Debug)]
@@ -130,16 +131,25 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
         schema,
         rows,
         rows_state,
+        stored_state,
+        state,
         verifier,
         replayed,
         lag_bytes,
     } = Checked::load(&path)?;
     let damaged = || OpenError::damaged(&path, Damage::Setting("rows"));
     let header = verifier.last_header().ok_or_else(damaged)?;
-    let chain = Chain::after(header);
+    let chain = Chain::after(header, state);
     let mut connection = layout::connect(&path, Purpose::Write).map_err(OpenError::sqlite(&path, "open"))?;
-    layout::migrate(&mut connection).map_err(OpenError::sqlite(&path, "write to"))?;
-    let log = SqliteLog::new(&path, connection, chain.head(), rows_state, lag_bytes, lock)?;
+    layout::migrate(&mut connection, rows_state.seq, &stored_state).map_err(OpenError::sqlite(&path, "write to"))?;
+    let log = SqliteLog::new(
+        &path,
+        connection,
+        chain.head(),
+        (rows_state, stored_state),
+        lag_bytes,
+        lock,
+    )?;
     Ok(Opened {
         log,
         schema,
@@ -155,9 +165,20 @@ pub(crate) struct Checked {
     schema: DatabaseSchema,
     rows: Vec<StoredRow>,
     rows_state: RowsState,
+    /// The digest of the stored rows.
+    stored_state: StateDigest,
+    /// The digest of the rows after the newest record.
+    state: StateDigest,
     verifier: Verifier,
     replayed: u64,
     lag_bytes: u64,
+}
+
+/// Every row as of the newest record.
+struct LoadedRows {
+    rows: Vec<StoredRow>,
+    stored_state: StateDigest,
+    state: StateDigest,
 }
 
 /// What the log says of the rows since they were stored.
@@ -192,17 +213,27 @@ impl Checked {
             return Err(wrong("schema"));
         }
         let schema = DatabaseSchema::from_text(&text).map_err(|_| wrong("schema"))?;
-        let rows = Loader {
+        let loader = Loader {
             path,
             schema: &schema,
             templates: templates(&schema),
+        };
+        let LoadedRows {
+            rows,
+            stored_state,
+            state,
+        } = loader.load(connection, rows_state, &tail)?;
+        let is_known = header.state_root != [0; 32];
+        if is_known && state.root() != header.state_root {
+            return Err(OpenError::damaged(path, Damage::State { seq: header.seq }));
         }
-        .load(connection, rows_state, &tail)?;
         let replayed = tail.bodies.len() as u64;
         Ok(Self {
             schema,
             rows,
             rows_state,
+            stored_state,
+            state,
             verifier,
             replayed,
             lag_bytes: tail.bytes,
@@ -241,7 +272,9 @@ fn fill(path: &Path, schema: &DatabaseSchema, records: &[Record]) -> rusqlite::R
     layout::make(&transaction)?;
     transaction.execute("INSERT INTO setting VALUES ('schema', ?)", (schema.to_text(),))?;
     RowsState::default().write(&transaction)?;
+    state::write(&transaction, 0, &StateDigest::default())?;
     insert_records(&transaction, records)?;
+    tree::build(&transaction)?;
     transaction.commit()?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.close().map_err(|(_, error)| error)
@@ -332,9 +365,16 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     /// Loads every row, checks that none is missing, and applies the tail of the log.
-    fn load(&self, connection: &Connection, expected: RowsState, tail: &Tail) -> Result<Vec<StoredRow>, OpenError> {
+    fn load(&self, connection: &Connection, expected: RowsState, tail: &Tail) -> Result<LoadedRows, OpenError> {
         let sqlite = |error| OpenError::sqlite(self.path, "read")(error);
-        let mut touched: RowMap = tail.touched.iter().map(|key| (key.clone(), None)).collect();
+        let mut touched: RowMap = tail
+            .touched
+            .iter()
+            .map(|key| (key.clone(), ChangedRow::default()))
+            .collect();
+        let known_state = state::read(connection, expected.seq).map_err(sqlite)?;
+        let is_counted = known_state.is_none() || expected.count <= COUNTED_ROWS_MAX;
+        let mut counted = StateDigest::default();
         let mut found = RowsState {
             seq: expected.seq,
             ..RowsState::default()
@@ -350,8 +390,14 @@ impl Loader<'_> {
                 return Err(self.row_error(table, uuid, "its checksum is wrong"));
             }
             found.add(sum);
+            if is_counted {
+                let fields = self.decode(table, uuid, fields)?;
+                state::add_row(&mut counted, RowName { table, uuid }, &fields);
+            }
             match touched.get_mut(&(EcoString::from(table), uuid)) {
-                Some(entry) if !tail.bodies.is_empty() => *entry = Some(self.decode(table, uuid, fields)?),
+                Some(entry) if !tail.bodies.is_empty() => {
+                    *entry = ChangedRow::unchanged(Some(self.decode(table, uuid, fields)?));
+                }
                 _ => loaded.push(self.typed(table, uuid, fields)?),
             }
         }
@@ -364,13 +410,23 @@ impl Loader<'_> {
             };
             return Err(OpenError::damaged(self.path, damage));
         }
+        if is_counted && known_state.as_ref().is_some_and(|known| *known != counted) {
+            return Err(OpenError::damaged(self.path, Damage::State { seq: expected.seq }));
+        }
+        let stored_state = known_state.unwrap_or(counted);
         self.replay(tail, &mut touched)?;
-        for ((table, uuid), fields) in touched {
-            if let Some(fields) = fields {
+        let mut state = stored_state.clone();
+        state::follow(&mut state, &touched);
+        for ((table, uuid), row) in touched {
+            if let Some(fields) = row.after {
                 loaded.push(self.typed(&table, uuid, &rows::encode_fields(&fields))?);
             }
         }
-        Ok(loaded)
+        Ok(LoadedRows {
+            rows: loaded,
+            stored_state,
+            state,
+        })
     }
 
     fn replay(&self, tail: &Tail, touched: &mut RowMap) -> Result<(), OpenError> {

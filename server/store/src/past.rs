@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use crate::layout::{Damage, OpenError};
 use crate::open::{Contents, StoredRow, stored_row};
 use crate::read::Reader;
-use crate::rows::{self, Fields, RowMap, RowsState};
+use crate::rows::{self, ChangedRow, Fields, RowMap, RowsState};
 
 /// The stored rows by table and UUID.
 type Stored = BTreeMap<(EcoString, Uuid), Fields>;
@@ -163,14 +163,17 @@ impl Reader {
     }
 
     fn forward(&self, stored: Stored, as_of: u64, to: u64) -> Result<Stored, OpenError> {
-        let mut rows: RowMap = stored.into_iter().map(|(key, fields)| (key, Some(fields))).collect();
+        let mut rows: RowMap = stored
+            .into_iter()
+            .map(|(key, fields)| (key, ChangedRow::unchanged(Some(fields))))
+            .collect();
         for body in self.bodies(as_of, to) {
             rows::apply_body(&body?, &mut rows, |_, _| Ok::<_, Damage>(None))
                 .map_err(|damage| OpenError::damaged(self.path(), damage))?;
         }
         Ok(rows
             .into_iter()
-            .filter_map(|(key, fields)| Some((key, fields?)))
+            .filter_map(|(key, row)| Some((key, row.after?)))
             .collect())
     }
 

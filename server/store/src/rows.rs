@@ -20,8 +20,25 @@ use crate::layout::{Damage, OpenError};
 /// The persistent columns of a row, sorted by name.
 pub type Fields = Vec<(EcoString, Datum)>;
 
-/// Rows by table and UUID; None for one that is not there.
-pub(crate) type RowMap = BTreeMap<(EcoString, Uuid), Option<Fields>>;
+/// Changed rows by table and UUID.
+pub(crate) type RowMap = BTreeMap<(EcoString, Uuid), ChangedRow>;
+
+/// A row before and after some records; None where it is not there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ChangedRow {
+    pub(crate) before: Option<Fields>,
+    pub(crate) after: Option<Fields>,
+}
+
+impl ChangedRow {
+    /// A row that no record has changed yet.
+    pub(crate) fn unchanged(fields: Option<Fields>) -> Self {
+        Self {
+            before: fields.clone(),
+            after: fields,
+        }
+    }
+}
 
 /// Which rows the table `row` holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,9 +164,9 @@ pub(crate) fn apply_body<E: From<Damage>>(
 ) -> Result<(), E> {
     for delta in &body.rows {
         let key = (delta.table.clone(), delta.uuid);
-        let before = match rows.remove(&key) {
+        let row = match rows.remove(&key) {
             Some(row) => row,
-            None => load(&delta.table, delta.uuid)?,
+            None => ChangedRow::unchanged(load(&delta.table, delta.uuid)?),
         };
         let problem = "the log says that it was another one before";
         let misfit = |_| Damage::Row {
@@ -157,8 +174,8 @@ pub(crate) fn apply_body<E: From<Damage>>(
             uuid: delta.uuid,
             problem,
         };
-        let after = apply(delta, before).map_err(misfit)?;
-        rows.insert(key, after);
+        let after = apply(delta, row.after).map_err(misfit)?;
+        rows.insert(key, ChangedRow { after, ..row });
     }
     Ok(())
 }
@@ -180,12 +197,12 @@ pub(crate) fn write_rows(transaction: &Transaction<'_>, rows: &RowMap, state: &m
     let mut old_sum = transaction.prepare_cached("SELECT sum FROM row WHERE tbl = ? AND uuid = ?")?;
     let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?)")?;
     let mut remove = transaction.prepare_cached("DELETE FROM row WHERE tbl = ? AND uuid = ?")?;
-    for ((table, uuid), fields) in rows {
+    for ((table, uuid), row) in rows {
         let key = (table.as_str(), uuid.as_bytes());
         if let Some(sum) = old_sum.query_row(key, |row| row.get(0)).optional()? {
             state.remove(sum);
         }
-        if let Some(fields) = fields {
+        if let Some(fields) = &row.after {
             let fields = encode_fields(fields);
             let sum = row_sum(table, *uuid, &fields);
             put.execute((table.as_str(), uuid.as_bytes(), fields, sum))?;

@@ -6,7 +6,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use nonnet_chain::{Body, Head, Header, Kind, Record, RecordHash};
+use nonnet_chain::tree::Tree;
+use nonnet_chain::{Body, Head, Header, Kind, Record, RecordHash, StateDigest};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use crate::head_file::HeadFile;
@@ -20,6 +21,7 @@ use crate::log::{AppendError, Compaction, Log, broken_link};
 use crate::rowlog;
 use crate::rows::{self, Fields, RowMap, RowsState};
 use crate::since;
+use crate::{state, tree};
 
 /// Bytes of a page and of what the write-ahead log adds to it.
 const FRAME_BYTES: u64 = 4096 + 24;
@@ -34,6 +36,10 @@ pub struct SqliteLog {
     synced: Head,
     head_file: HeadFile,
     rows: RowsState,
+    /// The digest of the stored rows.
+    state: StateDigest,
+    /// The Merkle tree of all records.
+    tree: Tree,
     /// The first record whose id is not in the index of ids.
     indexed: u64,
     /// The first record whose rows are not in the index of rows.
@@ -70,7 +76,7 @@ impl SqliteLog {
         path: &Path,
         connection: Connection,
         head: Head,
-        rows: RowsState,
+        (rows, state): (RowsState, StateDigest),
         lag_bytes: u64,
         lock: Lock,
     ) -> Result<Self, OpenError> {
@@ -86,6 +92,7 @@ impl SqliteLog {
         let head_file = HeadFile::open(path, head)?;
         let indexed = since::indexed(&connection).map_err(OpenError::sqlite(path, "read"))?;
         let rows_indexed = rowlog::indexed(&connection).map_err(OpenError::sqlite(path, "read"))?;
+        let tree = tree::read(&connection, head.seq + 1).map_err(OpenError::sqlite(path, "read"))?;
         let path = path.to_owned();
         Ok(Self {
             path,
@@ -95,6 +102,8 @@ impl SqliteLog {
             synced: head,
             head_file,
             rows,
+            state,
+            tree,
             indexed,
             rows_indexed,
             lag_bytes,
@@ -118,7 +127,11 @@ impl SqliteLog {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         insert_records(&transaction, batch)?;
-        transaction.commit()
+        let mut tree = self.tree.clone();
+        tree::add(&transaction, &mut tree, batch.iter().map(|record| record.hash))?;
+        transaction.commit()?;
+        self.tree = tree;
+        Ok(())
     }
 
     fn records_after(&self, expected: Head) -> Vec<Record> {
@@ -157,22 +170,28 @@ impl SqliteLog {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut state = self.rows;
-        let (changed, bytes) = changed_rows(&transaction, &mut state)?;
+        let changed = changed_rows(&transaction, &mut state)?;
         if state.seq == self.rows.seq {
             return Err(Stop::Damage(format!("record {} is missing", state.seq + 1)));
         }
-        rows::write_rows(&transaction, &changed, &mut state)?;
+        let mut digest = self.state.clone();
+        state::follow(&mut digest, &changed.rows);
+        if changed.state_root != [0; 32] && changed.state_root != digest.root() {
+            return Err(Damage::State { seq: state.seq }.into());
+        }
+        rows::write_rows(&transaction, &changed.rows, &mut state)?;
         state.write(&transaction)?;
+        state::write(&transaction, state.seq, &digest)?;
         let indexed = since::index(&transaction, self.indexed)?;
         let rows_indexed = rowlog::index(&transaction, self.rows_indexed)?;
         transaction.commit()?;
-        (self.rows, self.indexed) = (state, indexed);
+        (self.rows, self.state, self.indexed) = (state, digest, indexed);
         self.lag_bytes = if state.seq == self.head.seq {
             0
         } else {
-            self.lag_bytes.saturating_sub(bytes)
+            self.lag_bytes.saturating_sub(changed.bytes)
         };
-        self.wal_bytes += FRAME_BYTES * (2 + changed.len() as u64 + rows_indexed.pages) + bytes;
+        self.wal_bytes += FRAME_BYTES * (2 + changed.rows.len() as u64 + rows_indexed.pages) + changed.bytes;
         self.rows_indexed = rows_indexed.next;
         Ok(())
     }
@@ -375,23 +394,36 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), OpenError> {
     directory_file.sync_all().map_err(OpenError::io(directory, "sync"))
 }
 
-/// The rows as they are after the next records, and the bytes of these; `state` then names the last of them.
-fn changed_rows(transaction: &Transaction<'_>, state: &mut RowsState) -> Result<(RowMap, u64), Stop> {
-    let (mut changed, mut bytes) = (RowMap::new(), 0);
-    let mut statement = transaction.prepare_cached("SELECT seq, body FROM log WHERE seq > ? ORDER BY seq LIMIT ?")?;
+/// What the next records did to the rows.
+#[derive(Default)]
+struct Changed {
+    rows: RowMap,
+    /// Bytes of the records.
+    bytes: u64,
+    /// What the last of them says that the digest of the rows is.
+    state_root: [u8; 32],
+}
+
+/// What the next records did to the rows; `state` then names the last of them.
+fn changed_rows(transaction: &Transaction<'_>, state: &mut RowsState) -> Result<Changed, Stop> {
+    let mut changed = Changed::default();
+    let query = "SELECT seq, body, substr(header, 129, 32) FROM log WHERE seq > ? ORDER BY seq LIMIT ?";
+    let mut statement = transaction.prepare_cached(query)?;
     let mut records = statement.query((state.seq as i64, MATERIALISED_RECORDS_MAX as i64))?;
     while let Some(record) = records.next()? {
         let seq = record.get::<_, i64>(0)? as u64;
         let encoded = record.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-        bytes += encoded.len() as u64 + nonnet_chain::HEADER_BYTES as u64;
+        changed.bytes += encoded.len() as u64 + nonnet_chain::HEADER_BYTES as u64;
         let body = Body::decode(encoded).map_err(|error| Stop::Damage(format!("record {seq}: {error}")))?;
-        rows::apply_body(&body, &mut changed, |table, uuid| load_row(transaction, table, uuid))?;
-        state.seq = seq;
-        if bytes > MATERIALISED_BYTES_MAX {
+        rows::apply_body(&body, &mut changed.rows, |table, uuid| {
+            load_row(transaction, table, uuid)
+        })?;
+        (state.seq, changed.state_root) = (seq, record.get(2)?);
+        if changed.bytes > MATERIALISED_BYTES_MAX {
             break;
         }
     }
-    Ok((changed, bytes))
+    Ok(changed)
 }
 
 fn load_row(transaction: &Transaction<'_>, table: &str, uuid: nonnet_schema::Uuid) -> Result<Option<Fields>, Stop> {

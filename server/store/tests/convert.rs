@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fixture::Model;
-use nonnet_chain::{Author, Kind, Moment, Request, RowOp, StoredSide, converted_rows};
+use nonnet_chain::{Author, Kind, Moment, Request, RowOp, StoredSide};
 use nonnet_engine::{Database, Entropy, Transaction, commit};
 use nonnet_schema::{DatabaseSchema, TableIndex};
 use nonnet_store::{Conversion, ConvertError, Log as _, OpenError, Opened, Reader, convert, open};
@@ -111,9 +111,9 @@ fn a_start_replays_commits_before_and_after_a_conversion() {
         database,
         volatile: &[],
     };
-    let deltas = converted_rows(side(&before), side(&after));
     let (author, request, moment) = (Author::default(), Request::default(), Moment::default());
-    let converted = model.chain.convert(&author, &request, moment, deltas, &schema).unwrap();
+    let sides = (side(&before), side(&after));
+    let converted = model.chain.convert(&author, &request, moment, sides).unwrap();
     let mut transaction = Transaction::new(&after, &mut entropy);
     let extra = schema.table_index("extra").unwrap();
     let uuid = transaction.new_uuid();
@@ -130,7 +130,7 @@ fn a_start_replays_commits_before_and_after_a_conversion() {
     drop(opened);
     for _ in 0..2 {
         let mut opened = open(&path).unwrap();
-        assert_eq!((&opened.schema, opened.chain), (&*schema, model.chain));
+        assert_eq!((&opened.schema, &opened.chain), (&*schema, &model.chain));
         for row in &opened.rows {
             let fields = after.table(row.table).row(row.uuid).unwrap().fields();
             assert_eq!(row.fields[2..], fields[2..]);

@@ -6,10 +6,12 @@
 mod fixture;
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use fixture::{Model, materialise};
-use nonnet_chain::{Author, Chain, ColumnDelta, DatumChange, FaultKind, Header, Moment, Request, RowDelta, RowOp};
+use nonnet_chain::{Author, Chain, FaultKind, Header, Moment, Request, StoredSide};
+use nonnet_engine::{Database, Entropy};
 use nonnet_schema::{DatabaseSchema, Datum, TableIndex, Uuid};
 use nonnet_store::{AppendError, Damage, FORMAT_VERSION, Log, OpenError, Reader, open};
 
@@ -278,31 +280,34 @@ fn a_new_schema_is_in_force_with_the_record_that_brings_it() {
         .to_text()
         .replace(r#""address":"#, r#""mac":{"type":"string"},"address":"#);
     let schema = DatabaseSchema::from_text(&text).unwrap();
-    let change = DatumChange::Whole {
-        old: None,
-        new: Some(Datum::scalar("aa:bb")),
+    let mut entropy = Entropy::new([2; 32]);
+    let mut database = |schema: &DatabaseSchema, fields| {
+        let mut database = Database::new(Arc::new(schema.clone()), 1);
+        database.load(TableIndex(1), uuid, fields, &mut entropy);
+        database
     };
-    let columns = vec![ColumnDelta {
-        column: "mac".into(),
-        change,
-    }];
-    let rows = vec![RowDelta {
-        table: "port".into(),
-        uuid,
-        op: RowOp::Modify,
-        columns,
-    }];
+    let fields = model.rows[&(TableIndex(1), uuid)].fields().to_vec();
+    let before = database(&model.schema, fields.clone());
+    let mac = schema.table(TableIndex(1)).column_index("mac").unwrap();
+    let mut fields = fields;
+    fields.insert(mac.0, Datum::scalar("aa:bb"));
+    let after = database(&schema, fields);
     let (author, request) = (Author::default(), Request::default());
+    let side = |database| StoredSide {
+        database,
+        volatile: &[],
+    };
+    let sides = (side(&before), side(&after));
     let converted = model
         .chain
-        .convert(&author, &request, Moment::default(), rows, &schema)
+        .convert(&author, &request, Moment::default(), sides)
         .unwrap();
     log.append(&[inserted, converted], expected, true).unwrap();
     drop(log);
     for replayed in [2, 0] {
         let mut opened = open(&path).unwrap();
         assert_eq!((opened.replayed, &opened.schema), (replayed, &schema));
-        assert_eq!(opened.rows[0].fields[3], Datum::scalar("aa:bb"));
+        assert_eq!(opened.rows[0].fields[mac.0], Datum::scalar("aa:bb"));
         materialise(&mut opened.log);
     }
     Reader::open(&path).unwrap().verify(|_| ()).unwrap();

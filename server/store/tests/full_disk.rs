@@ -37,7 +37,7 @@ fn on_small_disk(size: &'static str, test: fn(&Path)) {
 /// Appends until there is no room; gives how many appends were acknowledged.
 fn append_until_full(model: &mut Model, log: &mut dyn Log) -> u64 {
     for count in 0..100_000 {
-        let before = (model.chain, model.rows.clone());
+        let before = (model.chain.clone(), model.rows.clone());
         let record = model.next();
         match log.append(&[record], before.0.head(), true) {
             Ok(_) if count % 16 == 15 => match log.maintain(true) {

@@ -157,7 +157,10 @@ fn a_file_of_format_2_is_read_and_gets_its_index() {
     drop(opened);
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
-        .execute_batch("DROP TABLE rowlog; DELETE FROM setting WHERE name = 'rowlog'; PRAGMA user_version = 2")
+        .execute_batch(
+            "DROP TABLE rowlog; DROP TABLE tree; DROP TABLE checkpoint; \
+             DELETE FROM setting WHERE name IN ('rowlog', 'state'); PRAGMA user_version = 2",
+        )
         .unwrap();
     drop(connection);
     assert!(!Reader::open(&path).unwrap().has_row_index().unwrap());

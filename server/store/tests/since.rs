@@ -97,7 +97,8 @@ fn a_file_of_format_1_is_read_and_brought_up_to_the_newest() {
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE txn; DROP TABLE rowlog; DELETE FROM setting WHERE name IN ('txn', 'rowlog'); PRAGMA user_version = 1",
+            "DROP TABLE txn; DROP TABLE rowlog; DROP TABLE tree; DROP TABLE checkpoint; \
+             DELETE FROM setting WHERE name IN ('txn', 'rowlog', 'state'); PRAGMA user_version = 1",
         )
         .unwrap();
     drop(connection);

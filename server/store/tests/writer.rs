@@ -66,7 +66,7 @@ fn batches_are_completed_in_order_and_stored() {
 #[test]
 fn what_is_built_on_a_batch_that_found_no_room_fails_too_and_then_it_goes_on() {
     let mut model = model();
-    let before = (model.chain, model.rows.clone());
+    let before = (model.chain.clone(), model.rows.clone());
     let log = Faulty::new(MemoryLog::after(model.chain.head()), [(0, InjectedFault::Full)]);
     let (writer, completions) = start(log, Durability::EveryCommit);
     let mut failed = Vec::new();

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use nonnet_chain::{Author, Record, RecordTooLarge, Request, StoredSide, converted_rows};
+use nonnet_chain::{Author, Record, RecordTooLarge, Request, StoredSide};
 use nonnet_engine::{CommitHook, Database, Entropy, convert};
 use nonnet_schema::{DatabaseSchema, OvsdbError, TableIndex};
 
@@ -65,7 +65,7 @@ impl Served {
         let Some(chain) = &mut self.chain else {
             return Ok(None);
         };
-        let chain_before = *chain;
+        let chain_before = chain.clone();
         let (before, after) = (
             StoredSide {
                 database: &self.database,
@@ -76,8 +76,7 @@ impl Served {
                 volatile: &volatile,
             },
         );
-        let rows = converted_rows(before, after);
-        let record = chain.convert(author, request, now.moment, rows, database.schema())?;
+        let record = chain.convert(author, request, now.moment, (before, after))?;
         let history = History::new(database.schema(), Some(&*chain), volatile.clone());
         let previous = Previous {
             database: std::mem::replace(&mut self.database, database),
