@@ -1,5 +1,7 @@
 //! The tree against an implementation of RFC 6962 that is not ours.
 
+#![expect(clippy::unwrap_used, reason = "a failed test panics")]
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::LazyLock;
@@ -30,10 +32,12 @@ fn record(seq: u64) -> RecordHash {
     RecordHash(*blake3::hash(&seq.to_le_bytes()).as_bytes())
 }
 
-static GROWN: LazyLock<(Memory, Vec<TreeHash>, Vec<MemoryBackedTree<Sha256, [u8; 32]>>)> = LazyLock::new(grown);
-
 /// Ours of `SIZE_MAX` records, its root at every size, and theirs at every size.
-fn grown() -> (Memory, Vec<TreeHash>, Vec<MemoryBackedTree<Sha256, [u8; 32]>>) {
+type Grown = (Memory, Vec<TreeHash>, Vec<MemoryBackedTree<Sha256, [u8; 32]>>);
+
+static GROWN: LazyLock<Grown> = LazyLock::new(grown);
+
+fn grown() -> Grown {
     let (mut tree, mut memory) = (Tree::default(), Memory::default());
     let mut theirs = MemoryBackedTree::<Sha256, [u8; 32]>::new();
     let (mut roots, mut all) = (vec![tree.root()], vec![theirs.clone()]);
