@@ -6,11 +6,13 @@ use std::sync::Arc;
 use nonnet_engine::Database;
 use nonnet_hooks::checkpoint::{Before, Checkpoints, Step, Time};
 use nonnet_hooks::limits::CHECKPOINTS_OPEN_MAX;
+use nonnet_hooks::object::{Object, Owner};
+use nonnet_hooks::reconcile::Desired;
 use nonnet_schema::TableIndex;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::fixture::{Host, container, insert, named, port};
+use crate::fixture::{Host, container, insert, named, objects, port};
 
 const AT: Time = Time {
     monotonic_ms: 1_000,
@@ -232,4 +234,30 @@ fn only_so_many_checkpoints_are_open() {
     let details = host.refuse(&json!([checkpoint("more", 5)]));
     assert!(details.contains("at most 16"), "{details}");
     host.commit(&json!([checkpoint("mark", 0)]));
+}
+
+/// The trial that is open and how many were rolled back, as the uplink of the only bridge among these rows knows them.
+fn moving(desired: &[(Owner, Desired)]) -> Option<(bool, usize)> {
+    objects(desired, "bridges").into_iter().find_map(|object| match object {
+        Object::Port(port) => Some((port.moving.open.is_some(), port.moving.rolled_back.len())),
+        _ => None,
+    })
+}
+
+#[test]
+fn uplinks_hear_of_checkpoints_that_are_rolled_back_by_themselves() {
+    let mut host = Host::new();
+    let bridge = insert("bridges", &json!({"name": "up0", "uplinks": "eth0"}));
+    assert_eq!(moving(&host.commit(&json!([bridge]))), Some((false, 0)));
+    // Nobody must confirm what is all or nothing: it saves nobody who has lost the way.
+    let all = insert(
+        "checkpoints",
+        &json!({"name": "all", "timeout": 0, "on_error": "rollback"}),
+    );
+    assert_eq!(moving(&host.commit(&json!([all]))), None);
+    assert_eq!(moving(&host.commit(&json!([checkpoint("try", 60)]))), Some((true, 0)));
+    assert_eq!(moving(&host.commit(&json!([port("p1", &json!({}))]))), None);
+    let confirm =
+        json!([{"op": "update", "table": "checkpoints", "where": [["name", "==", "try"]], "row": {"confirmed": true}}]);
+    assert_eq!(moving(&host.commit(&confirm)), Some((false, 0)));
 }
