@@ -173,7 +173,7 @@ fn what_the_packet_filter_cannot_do_is_refused() {
     );
     refused(
         json!([port("a", &json!({"anti_spoof": true, "addresses": "10.0.0.2/24"}))]),
-        "table ports, row \"a\", column anti_spoof: only a port of a Linux bridge can be kept from others",
+        "table ports, row \"a\", column anti_spoof: only a port of a bridge can be kept from others",
     );
     let with = |row: Value, more: Value| {
         let port = attached(&json!({"forwards": ["named-uuid", "forward"]}));
