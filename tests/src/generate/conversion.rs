@@ -7,7 +7,7 @@ const CHANGES_MAX: usize = 3;
 
 impl Model {
     /// Changes the schema.
-    pub(super) fn convert(&mut self, choices: &mut Choices<'_>) {
+    pub fn convert(&mut self, choices: &mut Choices<'_>) {
         self.conversions += 1;
         for _ in 0..choices.below(CHANGES_MAX + 1) {
             let table = choices.below(self.tables.len());

@@ -83,7 +83,7 @@ pub(crate) struct At {
     pub(crate) point: Point,
 
     /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
     #[command(subcommand)]

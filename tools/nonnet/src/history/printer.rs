@@ -65,20 +65,24 @@ impl<'a> Printer<'a> {
         Ok(self.output.line("")?)
     }
 
-    /// Prints rows whose changes are of no one record.
+    /// Prints changes that are of no one record, by table and name.
     pub(crate) fn rows(&mut self, rows: &[RowDelta]) -> Result<()> {
-        self.names.learn_all(rows);
-        for delta in rows {
-            let row = self.shown(delta);
+        for row in self.by_name(rows) {
             self.row(&row, "")?;
         }
         Ok(())
     }
 
-    /// Such rows for programs.
+    /// Such changes for programs.
     pub(crate) fn rows_json(&self, rows: &[RowDelta]) -> Value {
+        self.by_name(rows).iter().map(ShownRow::to_json).collect()
+    }
+
+    fn by_name(&self, rows: &[RowDelta]) -> Vec<ShownRow> {
         self.names.learn_all(rows);
-        rows.iter().map(|delta| self.shown(delta).to_json()).collect()
+        let mut shown: Vec<ShownRow> = rows.iter().map(|delta| self.shown(delta)).collect();
+        shown.sort_by(|a, b| a.name().cmp(&b.name()));
+        shown
     }
 
     fn shown(&self, delta: &RowDelta) -> ShownRow {

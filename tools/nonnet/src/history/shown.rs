@@ -62,6 +62,11 @@ impl ShownRow {
         }
     }
 
+    /// Its table, and what people call it.
+    pub(crate) fn name(&self) -> (&str, &str) {
+        (&self.table, &self.key)
+    }
+
     /// The colour of its lines.
     pub(crate) fn colour(&self) -> Colour {
         match self.op {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use nonnet_chain::{DatumChange, RowDelta, RowOp};
 use nonnet_schema::{BaseType, ColumnSchema, Constraint, Datum, Strength, Uuid};
+use nonnet_store::RowRecord;
 
 use super::conflict::Conflict;
 use super::plan::Plan;
@@ -23,7 +24,8 @@ pub(crate) fn check(history: &History, plan: &mut Plan) -> Result<()> {
     let mut exists = BTreeMap::new();
     for change in plan.changes.iter().filter(|change| change.op != RowOp::Delete) {
         for (column, new) in new_datums(history, change) {
-            for (target, uuid) in references(column, new) {
+            let logged = references(column, new).filter(|(target, _)| is_logged(history, target));
+            for (target, uuid) in logged {
                 let is_there = if let Some(known) = exists.get(&(target, uuid)) {
                     *known
                 } else {
@@ -43,6 +45,12 @@ pub(crate) fn check(history: &History, plan: &mut Plan) -> Result<()> {
     }
     plan.conflicts.extend(conflicts);
     Ok(())
+}
+
+/// Whether the log tells of the rows of a table at all: it does not where all columns are ephemeral.
+fn is_logged(history: &History, table: &str) -> bool {
+    let table = catalog::table(&history.schema, table);
+    table.is_some_and(|table| table.declared_columns().any(|(_, column)| column.persistent))
 }
 
 /// The columns of a change that are given something.
@@ -113,47 +121,42 @@ fn left_behind(history: &History, plan: &Plan, gone: &BTreeSet<(&str, Uuid)>) ->
         .changes
         .iter()
         .flat_map(|change| {
-            change
-                .columns
-                .iter()
-                .map(|delta| (change.table.as_str(), change.uuid, delta.column.as_str()))
+            let columns = change.columns.iter();
+            columns.map(|delta| (change.table.as_str(), change.uuid, delta.column.as_str()))
         })
         .collect();
     let tables: BTreeSet<&str> = gone.iter().map(|(table, _)| *table).collect();
+    let today = history.contents_at(history.head()?)?;
     let mut conflicts = Vec::new();
-    for table in history.schema.tables() {
-        let referring: Vec<&ColumnSchema> = table
-            .declared_columns()
-            .map(|(_, column)| column)
-            .filter(|column| column.persistent && strong_targets(column).any(|target| tables.contains(target)))
-            .collect();
-        if referring.is_empty() {
+    for row in &today.rows {
+        let table = today.schema.table(row.table);
+        if gone.contains(&(table.name.as_str(), row.uuid)) {
             continue;
         }
-        for (uuid, row) in history.reader.stored_table(&table.name)? {
-            if gone.contains(&(table.name.as_str(), uuid)) {
-                continue;
-            }
-            for column in &referring {
-                let Some((_, datum)) = row.iter().find(|(name, _)| *name == column.name) else {
-                    continue;
-                };
-                let is_changed = changed.contains(&(table.name.as_str(), uuid, column.name.as_str()));
-                let found = references(column, datum).find(|reference| gone.contains(reference));
-                if let Some((target, _)) = found.filter(|_| !is_changed) {
-                    let since = history.reader.row_records(&table.name, uuid)?.find(|record| {
-                        record.as_ref().map_or(true, |record| {
-                            record.delta.columns.iter().any(|delta| delta.column == column.name)
-                        })
-                    });
-                    let problem = format!("refers to a row of {target} that would go; it was set so");
-                    let conflict = Conflict::row(&table.name, uuid, problem).column(&column.name);
-                    conflicts.push(conflict.by(since.transpose()?));
-                }
+        for (at, column) in table.declared_columns() {
+            let is_strong = strong_targets(column).any(|target| tables.contains(target));
+            let is_changed = changed.contains(&(table.name.as_str(), row.uuid, column.name.as_str()));
+            let datum = row.fields.get(at.0).filter(|_| is_strong && !is_changed);
+            let found = datum.and_then(|datum| references(column, datum).find(|reference| gone.contains(reference)));
+            if let Some((target, _)) = found {
+                let problem = format!("refers to a row of {target} that would go; it was set so");
+                let conflict = Conflict::row(&table.name, row.uuid, problem).column(&column.name);
+                conflicts.push(conflict.by(last_change(history, &table.name, row.uuid, &column.name)?));
             }
         }
     }
     Ok(conflicts)
+}
+
+/// The newest record that names a column of a row.
+fn last_change(history: &History, table: &str, uuid: Uuid, column: &str) -> Result<Option<RowRecord>> {
+    for record in history.reader.row_records(table, uuid)? {
+        let record = record?;
+        if record.delta.columns.iter().any(|delta| delta.column == column) {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
 }
 
 /// The tables whose rows a column keeps alive.
