@@ -893,6 +893,38 @@ fn mtus_come_to_rest_where_rows_make_a_circle() {
     }
 }
 
+/// A row that has an uplink as a port like any other says nothing about its addresses: they go back, and not to be lost on the bridge.
+#[test]
+fn an_uplink_that_becomes_another_port_of_its_bridge_has_its_addresses_back() {
+    let taken = |role: Role, open: Option<u32>| Wanted {
+        owner: owner("ports", 200),
+        object: Object::Port(Port {
+            moving: Moving {
+                open,
+                ..Moving::default()
+            },
+            ..Port::taken(name("uplink"), name("br2"), role)
+        }),
+    };
+    let on_bridge = |model: &Model| {
+        let mirror = mirror(model);
+        let host = mirror.host().unwrap();
+        host.addresses(host.link(&name("br2")).unwrap().index).count()
+    };
+    for role in [Role::Port, Role::Member] {
+        let mut model = model();
+        let before = foreign(&model);
+        for (wanted, moved) in [(taken(Role::Uplink, Some(0)), 2), (taken(role, None), 0)] {
+            let want = want(&[wanted]);
+            converge(&want, &mut model);
+            check_wanted(&want, &model);
+            assert_eq!(on_bridge(&model), moved);
+        }
+        converge(&want(&[]), &mut model);
+        assert_eq!(before, foreign(&model));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -341,10 +341,11 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Whether addresses that were moved stay where they are.
+/// Whether addresses that were moved stay where they are: only those of an uplink do, not those of what else a link can be on that bridge.
 fn stays(moved: &Moved, port: &Port) -> bool {
     let is_there = port.bridge.as_ref().is_some_and(|bridge| bridge.as_str() == moved.to);
-    is_there && !port.moving.rolled_back.contains(&moved.trial)
+    let is_uplink = port.kind == PortKind::Adopted(Role::Uplink);
+    is_there && is_uplink && !port.moving.rolled_back.contains(&moved.trial)
 }
 
 /// Whether others reach this host by an address.
