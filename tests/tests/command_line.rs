@@ -103,7 +103,10 @@ fn a_state_file_becomes_rows_and_a_second_run_commits_nothing() -> Result<()> {
         .strip_prefix("Blockchain footprint recorded: ")
         .context(out.clone())?;
     assert!(
-        head_line.trim_end().ends_with(&format!("head {footprint}")),
+        head_line
+            .lines()
+            .next()
+            .is_some_and(|line| line.ends_with(&format!("head {footprint}"))),
         "{head_line}{footprint}"
     );
     assert_eq!(head(&server)?, before + 1);
@@ -419,7 +422,24 @@ fn the_log_is_read_with_and_without_a_server() -> Result<()> {
         "{log}"
     );
     assert_eq!(server.stop()?, Some(0));
-    assert_eq!(check(&server, &["verify", "test.db"], "", 0)?.0, while_running);
+    let at_rest = check(&server, &["verify", "test.db"], "", 0)?.0;
+    assert_eq!(at_rest.lines().next(), while_running.lines().next());
+    // What was committed last is signed at a clean stop.
+    let head = check(&server, &["head", "test.db"], "", 0)?.0;
+    let records = at_rest.split(' ').next().context("the number of records")?;
+    assert_eq!(head.lines().nth(1), Some(records), "{head}");
+    write(&server, "head", &head)?;
+    let seen = check(&server, &["verify", "test.db", "--state", "--head", "head"], "", 0)?.0;
+    assert!(seen.contains(", 1 head from outside, tree "), "{seen}");
+    let other = head.replace(&format!("\n{records}\n"), "\n99\n");
+    write(&server, "other", &other)?;
+    let (told, _) = check(&server, &["verify", "test.db", "--head", "other"], "", 1)?;
+    assert!(
+        told.contains("truncated or put back: the log has") && told.contains("but a head of 99 was kept outside"),
+        "{told}"
+    );
+    let (_, error) = check(&server, &["verify", "test.db", "--head", "state.json"], "", 2)?;
+    assert!(error.contains("state.json: it is no signed note"), "{error}");
     let newest: Value =
         serde_json::from_str(&check(&server, &["log", "test.db", "-n", "1", "--format", "json"], "", 0)?.0)?;
     assert_eq!(

@@ -6,7 +6,8 @@
 //!        0 meta: always the first and nowhere else (see `Meta`)
 //!        1 row: sorted by table and UUID (see `RowDelta`)
 //!        2 schema: the rest is its normalized text; after meta in genesis and schema records
-//!        3 and up: for the kinds of record that need more; a decoder that does not know one skips it
+//!        3 a new key: the key of checkpoints: in key-rotate records after meta, in genesis after the schema (see `Rotation`)
+//!        4 and up: for the kinds of record that need more; a decoder that does not know one skips it
 //! ```
 //!
 //! The body's root is the keyed hash over the keyed hashes of the leaves, without their lengths. Since a varint has one form only, the
@@ -17,8 +18,9 @@ use nonnet_schema::Uuid;
 
 use crate::canonical::{DecodeError, Input, Problem, write_varint};
 use crate::hash;
-use crate::leaf::{LEAF_META, LEAF_ROW, LEAF_SCHEMA, Meta, RowDelta, expect_tag};
+use crate::leaf::{LEAF_META, LEAF_ROTATION, LEAF_ROW, LEAF_SCHEMA, Meta, RowDelta, expect_tag};
 use crate::limits::BODY_BYTES_MAX;
+use crate::rotation::Rotation;
 
 /// A decoded body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Body {
     pub meta: Meta,
     /// The normalized text of the schema, in genesis and schema records.
     pub schema: Option<EcoString>,
+    /// The key of checkpoints, in key-rotate records and genesis.
+    pub rotation: Option<Rotation>,
     /// The changed rows, sorted by table and UUID.
     pub rows: Vec<RowDelta>,
     /// Leaves of kinds that this version does not know.
@@ -58,6 +62,10 @@ impl Body {
         if let Some(schema) = &self.schema {
             leaf.push(LEAF_SCHEMA);
             leaf.extend_from_slice(schema.as_bytes());
+            put(&mut leaf);
+        }
+        if let Some(rotation) = &self.rotation {
+            rotation.encode(&mut leaf);
             put(&mut leaf);
         }
         for row in &self.rows {
@@ -92,6 +100,9 @@ impl Body {
                 let text = std::str::from_utf8(input.bytes(leaf.len() - 1)?);
                 self.schema = Some(text.map_err(|_| input.error(Problem::BadText))?.into());
             }
+            (1 | 2, Some(&LEAF_ROTATION)) if self.rotation.is_none() && self.rows.is_empty() => {
+                self.rotation = Some(Rotation::decode(leaf)?);
+            }
             (_, Some(&LEAF_ROW)) => {
                 let row = RowDelta::decode(leaf)?;
                 if self
@@ -103,7 +114,7 @@ impl Body {
                 }
                 self.rows.push(row);
             }
-            (_, Some(&(LEAF_META | LEAF_SCHEMA))) => return Err(input.error(Problem::OutOfOrder)),
+            (_, Some(&(LEAF_META | LEAF_SCHEMA | LEAF_ROTATION))) => return Err(input.error(Problem::OutOfOrder)),
             (_, Some(_)) => self.unknown_leaves += 1,
             (_, None) => return Err(input.error(Problem::TooShort)),
         }

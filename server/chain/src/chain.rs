@@ -9,11 +9,13 @@ use nonnet_schema::{DatabaseSchema, Uuid};
 
 use crate::body::Body;
 use crate::canonical::DecodeError;
+use crate::checkpoint::{PublicKey, SecretKey};
 use crate::conversion::{StoredSide, converted_rows};
 use crate::hash::{RecordHash, schema_hash};
 use crate::header::{Flags, Header, Kind, UNKNOWN_ID};
 use crate::leaf::{Meta, RowDelta};
 use crate::limits::{BODY_BYTES_MAX, HEADER_BYTES};
+use crate::rotation::Rotation;
 use crate::state::StateDigest;
 
 /// The newest record of a chain.
@@ -123,6 +125,20 @@ impl Chain {
         author: &Author,
         moment: Moment,
     ) -> Result<(Self, Record), RecordTooLarge> {
+        Self::begin_signed(db_id, schema, author, moment, None)
+    }
+
+    /// The same where the first record names the key that signs checkpoints.
+    ///
+    /// # Errors
+    /// [`RecordTooLarge`] for a schema of that size.
+    pub fn begin_signed(
+        db_id: Uuid,
+        schema: &DatabaseSchema,
+        author: &Author,
+        moment: Moment,
+        key: Option<PublicKey>,
+    ) -> Result<(Self, Record), RecordTooLarge> {
         let text = schema.to_text();
         let schema_hash = schema_hash(&text);
         let before = Head {
@@ -139,6 +155,7 @@ impl Chain {
         };
         let body = Body {
             schema: Some(text.into()),
+            rotation: key.map(|key| Rotation::after(before, db_id, key, None)),
             ..Body::default()
         };
         let record = chain.add(
@@ -256,6 +273,24 @@ impl Chain {
             *self = before;
         }
         record
+    }
+
+    /// Adds the record of a new key for checkpoints, signed by the one in force where there is one.
+    ///
+    /// # Errors
+    /// [`RecordTooLarge`], which it never is.
+    pub fn rotate(
+        &mut self,
+        author: &Author,
+        request: &Request,
+        moment: Moment,
+        (old, new): (Option<&SecretKey>, PublicKey),
+    ) -> Result<Record, RecordTooLarge> {
+        let body = Body {
+            rotation: Some(Rotation::after(self.head, self.db_id, new, old)),
+            ..Body::default()
+        };
+        self.add(Kind::KeyRotate, author, request, moment, Flags::default(), body)
     }
 
     fn add_changes(

@@ -73,6 +73,13 @@ pub fn row_sum(table: &str, uuid: Uuid, fields: &[u8]) -> [u8; 16] {
     first_16(hasher.finalize().as_bytes())
 }
 
+/// Eight bytes that stand for others without showing them.
+pub fn derived_name(context: &str, of: &[u8]) -> [u8; 8] {
+    let mut name = [0; 8];
+    name.copy_from_slice(&blake3::derive_key(context, of)[..8]);
+    name
+}
+
 /// The hash of an element of a state digest, as long as the digest.
 pub(crate) fn expanded_element(element: &[u8]) -> [u8; STATE_BYTES] {
     let mut expanded = [0; STATE_BYTES];

@@ -10,6 +10,7 @@ use crate::limits::{CLAIMED_ELEMENTS_MAX, DIFFERENCE_ELEMENTS_MIN};
 pub(crate) const LEAF_META: u8 = 0;
 pub(crate) const LEAF_ROW: u8 = 1;
 pub(crate) const LEAF_SCHEMA: u8 = 2;
+pub(crate) const LEAF_ROTATION: u8 = 3;
 
 /// Leaf 0: what the header has no place for. Never a command line or an environment, which hold secrets.
 ///

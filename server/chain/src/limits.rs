@@ -10,6 +10,9 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// ten thousand must not cost ten thousand.
 pub const DIFFERENCE_ELEMENTS_MIN: usize = 64;
 
+/// Bytes of a checkpoint with all its signatures: some witnesses' are 200 bytes each.
+pub const NOTE_BYTES_MAX: usize = 16 * 1024;
+
 /// Bytes of a varint at most: those of 64 bits at seven each.
 pub(crate) const VARINT_BYTES_MAX: usize = 10;
 

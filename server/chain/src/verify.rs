@@ -7,9 +7,11 @@ use crate::Body;
 use crate::body;
 use crate::canonical::DecodeError;
 use crate::chain::Head;
+use crate::checkpoint::PublicKey;
 use crate::hash::{BodyHasher, RecordHash, schema_hash};
 use crate::header::{Header, HeaderError, Kind};
 use crate::limits::HEADER_BYTES;
+use crate::rotation::Rotation;
 
 /// A record as the store holds it, nothing of it trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,9 @@ pub enum FaultKind {
     /// The schema in force is not the one that it names.
     #[error("it names another schema than the one in force")]
     WrongSchema,
+    /// A key-rotate record without a key, or with one that the key in force did not sign.
+    #[error("it brings a new key that the one in force did not sign")]
+    UnsignedKey,
     /// The chain ends before a record that is known to have been written.
     #[error("the log ends here, but record {known} was acknowledged")]
     Truncated {
@@ -94,6 +99,8 @@ pub struct Verifier {
     last: Option<Header>,
     head: Option<Head>,
     records: u64,
+    key: Option<PublicKey>,
+    lost_keys: Vec<u64>,
 }
 
 impl Verifier {
@@ -109,6 +116,8 @@ impl Verifier {
             last: None,
             head: None,
             records: 0,
+            key: None,
+            lost_keys: Vec::new(),
         }
     }
 
@@ -127,6 +136,16 @@ impl Verifier {
         self.records
     }
 
+    /// The key that signs checkpoints after the newest record that passed; None where no record that passed brought one.
+    pub fn key(&self) -> Option<PublicKey> {
+        self.key
+    }
+
+    /// The records that brought a new key while the one before was not to be had, so that nothing before them is bound by a key.
+    pub fn lost_keys(&self) -> &[u64] {
+        &self.lost_keys
+    }
+
     /// Verifies the next record and gives its header.
     ///
     /// # Errors
@@ -137,7 +156,8 @@ impl Verifier {
             return Err(fault(FaultKind::MissingRecord { expected: self.next }));
         }
         let (header, hash) = self.check_header(record).map_err(fault)?;
-        check_body(record, &header).map_err(fault)?;
+        let rotation = check_body(record, &header).map_err(fault)?;
+        self.check_key(&header, rotation).map_err(fault)?;
         self.head = Some(Head { seq: record.seq, hash });
         self.last = Some(header);
         self.next += 1;
@@ -161,6 +181,31 @@ impl Verifier {
                 kind: FaultKind::Truncated { known: known.seq },
             }),
         }
+    }
+
+    fn check_key(&mut self, header: &Header, rotation: Option<Rotation>) -> Result<(), FaultKind> {
+        let Some(rotation) = rotation else {
+            return if header.kind == Kind::KeyRotate {
+                Err(FaultKind::UnsignedKey)
+            } else {
+                Ok(())
+            };
+        };
+        let is_of_key = match (&rotation.old, self.key) {
+            (Some((old, _)), Some(key)) => *old == key,
+            // Verification began after the record that brought it.
+            (Some(_), None) => self.records < header.seq,
+            (None, key) => {
+                self.lost_keys.extend(key.map(|_| header.seq));
+                true
+            }
+        };
+        let may_have = matches!(header.kind, Kind::KeyRotate | Kind::Genesis);
+        if !may_have || !is_of_key || !rotation.is_signed(header) {
+            return Err(FaultKind::UnsignedKey);
+        }
+        self.key = Some(rotation.new);
+        Ok(())
     }
 
     fn check_header(&self, record: &StoredRecord) -> Result<(Header, RecordHash), FaultKind> {
@@ -200,7 +245,7 @@ impl Verifier {
     }
 }
 
-fn check_body(record: &StoredRecord, header: &Header) -> Result<(), FaultKind> {
+fn check_body(record: &StoredRecord, header: &Header) -> Result<Option<Rotation>, FaultKind> {
     let bytes = record.body.as_ref().ok_or(FaultKind::MissingBody)?;
     if bytes.len() as u64 != u64::from(header.body_len) {
         return Err(FaultKind::EditedBody);
@@ -221,6 +266,6 @@ fn check_body(record: &StoredRecord, header: &Header) -> Result<(), FaultKind> {
     match &body.schema {
         Some(text) if schema_hash(text) != header.schema_hash => Err(FaultKind::WrongSchema),
         None if matches!(header.kind, Kind::Genesis | Kind::Schema) => Err(FaultKind::WrongSchema),
-        _ => Ok(()),
+        _ => Ok(body.rotation),
     }
 }

@@ -64,6 +64,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = DurabilityArgument::EveryCommit)]
     pub(crate) durability: DurabilityArgument,
 
+    /// How long a key signs the heads of the log, in seconds: a new one comes with the first commit after that, and the old one is destroyed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub(crate) key_life: u64,
+
     /// What is done with the kernel.
     #[arg(long, value_enum, default_value_t = KernelArgument::Apply)]
     pub(crate) kernel: KernelArgument,

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use nonnet_chain::{Author, Chain};
+use nonnet_chain::{Author, Chain, Request};
 use nonnet_engine::{Database, Entropy};
 use nonnet_schema::{DatabaseSchema, NONNET_SCHEMA};
 use nonnet_store::ovsdb_file::{self, Converted, Origin};
-use nonnet_store::{OpenError, Opened, SqliteLog};
+use nonnet_store::{Keys, Log as _, OpenError, Opened, SqliteLog};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
@@ -104,13 +104,14 @@ pub(crate) fn load_existing(path: &Path, clock: Clock, entropy: &mut Entropy) ->
         opened = nonnet_store::open(path)?;
     }
     let Opened {
-        log,
+        mut log,
         schema,
         rows,
-        chain,
+        mut chain,
         verified,
         replayed,
     } = opened;
+    enrol(path, &mut log, &mut chain, clock)?;
     let count = rows.len();
     let mut database = Database::new(Arc::new(schema), entropy.uuid().as_u64_pair().0);
     for row in rows {
@@ -129,6 +130,26 @@ pub(crate) fn load_existing(path: &Path, clock: Clock, entropy: &mut Entropy) ->
         chain,
         log,
     })
+}
+
+/// Gives a log a key for its checkpoints where it has none, or where that one is not beside it any more.
+fn enrol(path: &Path, log: &mut SqliteLog, chain: &mut Chain, clock: Clock) -> anyhow::Result<()> {
+    let keys = log.keys();
+    let new = {
+        let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.current().is_some() {
+            return Ok(());
+        }
+        keys.prepare()?
+    };
+    let expected = chain.head();
+    let record = chain.rotate(&author("key"), &Request::default(), clock.now().moment, (None, new))?;
+    warn!(
+        "{}: the log gets a new key for its checkpoints, since the one that it names is not there",
+        path.display()
+    );
+    log.append(&[record], expected, true)?;
+    Ok(())
 }
 
 /// Puts a file of ours in the place of one of ovsdb-server, which is kept beside it.
@@ -182,7 +203,8 @@ fn create(path: &Path, schema_path: Option<&Path>, clock: Clock, entropy: &mut E
             schema.name
         );
     }
-    let (_, genesis) = Chain::begin(entropy.uuid(), &schema, &author("create"), clock.now().moment)?;
+    let (uuid, moment, key) = (entropy.uuid(), clock.now().moment, Keys::make(path)?);
+    let (_, genesis) = Chain::begin_signed(uuid, &schema, &author("create"), moment, Some(key))?;
     info!("{}: making the database {}", path.display(), schema.name);
     nonnet_store::create(path, &schema, &genesis)?;
     Ok(())

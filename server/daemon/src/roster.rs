@@ -231,11 +231,7 @@ impl State {
             StartError::DuplicateName(_) => format!("ovsdb error: {shown}: duplicate database name"),
             other => format!("ovsdb error: {shown}: {other}"),
         })?;
-        let (log, durability, completions) = (
-            Box::new(loaded.log),
-            self.roster.durability,
-            self.roster.completions.clone(),
-        );
+        let (log, durability, completions) = (loaded.log, self.roster.durability, self.roster.completions.clone());
         match Storage::start(place, log, durability, completions) {
             Ok(storage) => self.storages.insert(place, storage),
             Err(cause) => {

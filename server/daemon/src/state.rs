@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ecow::EcoString;
-use nonnet_chain::Record;
+use nonnet_chain::{Author, Record};
 use nonnet_engine::{ChangeSet, Transaction};
 use nonnet_hooks::dhcp::Lease;
 use nonnet_hooks::object::Owner;
@@ -60,6 +60,15 @@ pub(crate) struct State {
     pub(crate) replication: Replication,
     /// Records that the current batch of events brought, by database.
     pub(crate) fresh: HashMap<usize, Fresh>,
+}
+
+/// Who brings new keys: the server itself.
+fn key_author() -> Author {
+    Author {
+        comm: "nonnetd".into(),
+        remote: "key".into(),
+        ..Author::default()
+    }
 }
 
 /// Records of one batch of events.
@@ -259,8 +268,14 @@ impl State {
     }
 
     pub(crate) fn append_fresh(&mut self) {
-        for (place, fresh) in self.fresh.drain() {
+        let key_life = Duration::from_secs(self.roster.arguments.key_life);
+        for (place, mut fresh) in self.fresh.drain() {
             if let Some(storage) = self.storages.get_mut(&place) {
+                let named = self.places.iter().find(|(_, at)| **at == place);
+                let rotation = storage.rotate_key(key_life, |keys| {
+                    self.server.rotate_key(named?.0, &key_author(), keys, self.clock.now())
+                });
+                fresh.records.extend(rotation);
                 storage.append(fresh.records, fresh.durable);
             }
         }

@@ -1,9 +1,11 @@
 //! The store of one database as the state thread sees it: records go in, sequence numbers that are stored come out.
 
 use std::collections::VecDeque;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
-use nonnet_chain::{Head, Record};
-use nonnet_store::{AppendError, Batch, Compacted, Completion, Durability, Log, QueueError, Writer};
+use nonnet_chain::{Head, PublicKey, Record, SecretKey};
+use nonnet_store::{AppendError, Batch, Compacted, Completion, Durability, QueueError, SharedKeys, SqliteLog, Writer};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What the writer of one database says. As many wait as batches are queued, which the store limits.
@@ -31,6 +33,9 @@ pub(crate) enum Verdict {
 /// The way to one writer.
 pub(crate) struct Storage {
     writer: Writer,
+    keys: SharedKeys,
+    /// When the key in force came, or the server began.
+    keyed_at: Instant,
     next_batch: u64,
     /// Batches under way, oldest first, each with its first sequence number.
     under_way: VecDeque<(u64, u64)>,
@@ -41,7 +46,7 @@ pub(crate) struct Storage {
 impl Storage {
     pub(crate) fn start(
         database: usize,
-        log: Box<dyn Log>,
+        log: SqliteLog,
         durability: Durability,
         completions: UnboundedSender<Completed>,
     ) -> std::io::Result<Self> {
@@ -49,13 +54,32 @@ impl Storage {
             // Where nobody listens any more the server is stopping.
             let _stopping = completions.send(Completed { database, completion });
         };
-        let writer = Writer::start(log, durability, complete)?;
+        let keys = log.keys();
+        let writer = Writer::start(Box::new(log), durability, complete)?;
         Ok(Self {
             writer,
+            keys,
+            keyed_at: Instant::now(),
             next_batch: 0,
             under_way: VecDeque::new(),
             held: VecDeque::new(),
         })
+    }
+
+    /// Has `rotate` make the record of a new key from the one in force and the public part of the next, where the former is older than
+    /// `life` and the latter is ready.
+    pub(crate) fn rotate_key(
+        &mut self,
+        life: Duration,
+        rotate: impl FnOnce((Option<&SecretKey>, PublicKey)) -> Option<Record>,
+    ) -> Option<Record> {
+        if self.keyed_at.elapsed() < life {
+            return None;
+        }
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let (current, next) = keys.rotation()?;
+        self.keyed_at = Instant::now();
+        rotate((Some(current), next))
     }
 
     /// Sends records on their way as one batch.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ecow::{EcoString, EcoVec};
-use nonnet_chain::{Author, Chain, Record, RecordTooLarge, Request};
+use nonnet_chain::{Author, Chain, PublicKey, Record, RecordTooLarge, Request, SecretKey};
 use nonnet_engine::{ChangeSet, CommitHook, Database};
 use nonnet_schema::{MonitorRequest, TableIndex, Uuid};
 use serde_json::Value;
@@ -219,6 +219,29 @@ impl Served {
         self.database.apply(changes);
         self.generation += 1;
         Ok(record)
+    }
+
+    /// Brings a new key for checkpoints: the one in force and the public part of the new one. Gives the record to store; None for a database
+    /// without a chain.
+    pub(crate) fn rotate(
+        &mut self,
+        author: &Author,
+        now: Now,
+        keys: (Option<&SecretKey>, PublicKey),
+    ) -> Option<Record> {
+        let chain = self.chain.as_mut()?;
+        let chain_before = chain.clone();
+        let record = chain.rotate(author, &Request::default(), now.moment, keys).ok()?;
+        let changes = Arc::new(ChangeSet::default());
+        self.history
+            .add(self.database.schema(), Position::of(chain), true, &changes);
+        self.in_flight.push_back(InFlight {
+            sequence: record.header.seq,
+            chain_before,
+            undo: Undo::Changes(changes),
+        });
+        self.generation += 1;
+        Some(record)
     }
 
     /// Applies what another server's transaction of that id did.

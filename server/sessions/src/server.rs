@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ecow::EcoString;
-use nonnet_chain::{Author, Chain, Request};
+use nonnet_chain::{Author, Chain, PublicKey, Record, Request, SecretKey};
 use nonnet_engine::{ChangeSet, CommitHook, Database, Entropy, Transaction, commit};
 use nonnet_schema::{ErrorKind, Message, OvsdbError, Uuid, malformed_text, notification_text};
 use serde_json::Value;
@@ -105,6 +105,18 @@ impl Server {
     /// What the first record of a database named it.
     pub fn database_id(&self, name: &str) -> Option<Uuid> {
         self.databases.get(name)?.chain.as_ref().map(Chain::db_id)
+    }
+
+    /// Brings a new key for the checkpoints of a database: the one in force and the public part of the new one. Gives the record to store;
+    /// None where there is no such database, or it has no chain.
+    pub fn rotate_key(
+        &mut self,
+        name: &str,
+        author: &Author,
+        keys: (Option<&SecretKey>, PublicKey),
+        now: Now,
+    ) -> Option<Record> {
+        self.databases.get_mut(name)?.rotate(author, now, keys)
     }
 
     /// The sequence number of a database's newest commit.

@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use nonnet_chain::tree::Node;
 use nonnet_chain::{Fault, StateDigest};
 use nonnet_schema::Uuid;
 use rusqlite::config::DbConfig;
@@ -202,6 +203,38 @@ pub enum Damage {
     State {
         /// The record.
         seq: u64,
+    },
+    /// The Merkle tree.
+    #[error("the tree is not that of the records{}", .node.map_or_else(String::new, |node| format!(": node {} of level {}", node.index, node.level)))]
+    Tree {
+        /// The first node that is wrong; None where there are nodes too many.
+        node: Option<Node>,
+    },
+    /// A checkpoint.
+    #[error("the checkpoint of {size} records: {problem}")]
+    Checkpoint {
+        /// Records in its tree.
+        size: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A head that was seen outside is not one of this log.
+    #[error(
+        "the first {size} records are not those of the head that was kept outside: the log was written anew, or forked before that"
+    )]
+    Forked {
+        /// Records in the tree of that head.
+        size: u64,
+    },
+    /// A head that was seen outside is of a longer log.
+    #[error(
+        "the log has {records} records, but a head of {size} was kept outside: the newest are gone, or an old copy was put back"
+    )]
+    Behind {
+        /// Records that are here.
+        records: u64,
+        /// Records in the tree of that head.
+        size: u64,
     },
     /// A setting.
     #[error("the setting {0} is missing or wrong")]

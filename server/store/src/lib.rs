@@ -21,14 +21,17 @@
 //!
 //! This crate never interprets a transaction, and never deletes or repairs anything that it finds damaged.
 
+mod checkpoint;
 mod convert;
 mod copy;
 mod faulty;
 mod head_file;
+mod keys;
 mod layout;
 mod limits;
 mod lock;
 mod log;
+mod machine;
 mod memory;
 mod open;
 pub mod ovsdb_file;
@@ -41,11 +44,13 @@ mod sqlite;
 mod state;
 mod time;
 mod tree;
+mod verify;
 mod writer;
 
 pub use convert::{Conversion, ConvertError, convert};
 pub use copy::copy;
 pub use faulty::{Faulty, InjectedFault};
+pub use keys::Keys;
 pub use layout::{Damage, OpenError};
 pub use limits::{CHECKED_FILE_BYTES_MAX, FORMAT_VERSION, HASHES_FOUND_MAX, QUEUED_BATCHES_MAX, VERIFIED_RECORDS_MAX};
 pub use log::{AppendError, Compaction, Log};
@@ -55,5 +60,6 @@ pub use read::{Reader, Records};
 pub use rowlog::{RowRecord, RowRecords, RowSeqs};
 pub use rows::Fields;
 pub use since::Since;
-pub use sqlite::SqliteLog;
+pub use sqlite::{SharedKeys, SqliteLog};
+pub use verify::{Scope, Sound};
 pub use writer::{Batch, Compacted, Completion, Durability, QueueError, Writer};

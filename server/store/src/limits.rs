@@ -68,6 +68,21 @@ pub(crate) const ROW_SEQS_READ: usize = 256;
 /// Records that the beginning of a hash finds at most: whoever means one gives more of its hash where it finds several.
 pub const HASHES_FOUND_MAX: usize = 8;
 
+/// Bytes of a file with a key at most; ours have 70.
+pub(crate) const KEY_FILE_BYTES_MAX: u64 = 1024;
+
+/// Time from one checkpoint to the next while records come.
+pub(crate) const CHECKPOINT_DELAY: Duration = Duration::from_secs(1);
+
+/// Records after which a checkpoint is made at once.
+pub(crate) const CHECKPOINT_RECORDS_MAX: u64 = 1000;
+
+/// Checkpoints that are all kept: an hour of those that come each second.
+pub(crate) const CHECKPOINTS_KEPT: u64 = 3600;
+
+/// Records from one word of progress of a verification to the next.
+pub(crate) const VERIFY_PROGRESS_RECORDS: u64 = 8192;
+
 /// Records whose hashes are read in one go where the tree is made anew.
 pub(crate) const TREE_READ_RECORDS: u64 = 65_536;
 

@@ -3,6 +3,7 @@
 //! Made so that it can stand on one file as well as on several machines: whoever appends says which record it believes to be the newest.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nonnet_chain::{Head, Record};
 
@@ -28,6 +29,19 @@ pub trait Log: Send {
     /// # Errors
     /// [`AppendError::Full`] where it can be tried again later, or [`AppendError::Failed`].
     fn maintain(&mut self, idle: bool) -> Result<bool, AppendError>;
+
+    /// How long until the head of the log should be signed; None where nothing is to be signed.
+    fn until_checkpoint(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Signs the head of the log where it is not signed.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] where it can be tried again later, or [`AppendError::Failed`].
+    fn checkpoint(&mut self) -> Result<(), AppendError> {
+        Ok(())
+    }
 
     /// Gives back the room that the log does not need, however long that takes; no record is lost. Gives the bytes in use before and after.
     ///

@@ -18,6 +18,7 @@ use crate::head_file::Heads;
 use crate::layout::{self, Damage, OpenError, Purpose, beside};
 use crate::limits::{CHECKED_FILE_BYTES_MAX, COUNTED_ROWS_MAX, VERIFIED_RECORDS_MAX};
 use crate::lock::Lock;
+use crate::machine;
 use crate::read;
 use crate::rows::{self, ChangedRow, Fields, RowMap, RowsState};
 use crate::sqlite::{SqliteLog, insert_records, sync_directory};
@@ -140,12 +141,13 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
     let damaged = || OpenError::damaged(&path, Damage::Setting("rows"));
     let header = verifier.last_header().ok_or_else(damaged)?;
     let chain = Chain::after(header, state);
+    let origin = nonnet_chain::origin(&machine::name(), &schema.name, chain.db_id());
     let mut connection = layout::connect(&path, Purpose::Write).map_err(OpenError::sqlite(&path, "open"))?;
     layout::migrate(&mut connection, rows_state.seq, &stored_state).map_err(OpenError::sqlite(&path, "write to"))?;
     let log = SqliteLog::new(
         &path,
         connection,
-        chain.head(),
+        (chain.head(), origin),
         (rows_state, stored_state),
         lag_bytes,
         lock,
@@ -475,6 +477,32 @@ impl Loader<'_> {
             },
         )
     }
+}
+
+/// Counts the stored rows, and makes their digest.
+pub(crate) fn count_rows(connection: &Connection, path: &Path) -> Result<(RowsState, StateDigest), OpenError> {
+    let sqlite = |error| OpenError::sqlite(path, "read")(error);
+    let (mut found, mut digest) = (RowsState::default(), StateDigest::default());
+    let mut statement = connection
+        .prepare("SELECT tbl, uuid, fields, sum FROM row")
+        .map_err(sqlite)?;
+    let mut stored = statement.query(()).map_err(sqlite)?;
+    while let Some(row) = stored.next().map_err(sqlite)? {
+        let (table, uuid, bytes, sum) = stored_row(row).map_err(sqlite)?;
+        let damage = |problem| {
+            let table = table.escape_default().to_string();
+            OpenError::damaged(path, Damage::Row { table, uuid, problem })
+        };
+        if row_sum(table, uuid, bytes) != sum {
+            return Err(damage("its checksum is wrong"));
+        }
+        let mut fields = Fields::new();
+        let decoded = rows::decode_fields(bytes, |column, datum| fields.push((column.into(), datum)));
+        decoded.map_err(|_| damage("its columns cannot be decoded"))?;
+        state::add_row(&mut digest, RowName { table, uuid }, &fields);
+        found.add(sum);
+    }
+    Ok((found, digest))
 }
 
 pub(crate) type Stored<'a> = (&'a str, Uuid, &'a [u8], [u8; 16]);

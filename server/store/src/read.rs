@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use nonnet_chain::{Fault, Head, RecordHash, StoredRecord, Verifier};
+use nonnet_chain::{Fault, Head, PublicKey, RecordHash, StoredRecord, Verifier};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::head_file::Heads;
 use crate::layout::{self, Damage, OpenError, Purpose};
 use crate::limits::READ_RECORDS;
 use crate::open::{Checked, Contents};
+use crate::{checkpoint, keys};
 
 /// A database file, open for reading.
 #[derive(Debug)]
@@ -48,6 +49,21 @@ impl Reader {
         head(&self.connection, &self.path)
     }
 
+    /// The newest checkpoint: records in its tree, and the signed note; None where none was made yet.
+    pub fn checkpoint(&self) -> Result<Option<(u64, String)>, OpenError> {
+        let sqlite = |error| OpenError::sqlite(&self.path, "read")(error);
+        // A file of format 1 or 2 that is only read has none.
+        if layout::format(&self.connection).map_err(sqlite)? < 3 {
+            return Ok(None);
+        }
+        checkpoint::newest(&self.connection).map_err(sqlite)
+    }
+
+    /// The key that the log names for checkpoints; not verified.
+    pub fn key(&self) -> Result<Option<PublicKey>, OpenError> {
+        keys::in_force(&self.connection).map_err(OpenError::sqlite(&self.path, "read"))
+    }
+
     /// The text of the schema.
     pub fn schema_text(&self) -> Result<String, OpenError> {
         schema_text(&self.connection, &self.path)
@@ -70,24 +86,6 @@ impl Reader {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Verifies the whole log, and that it has not lost its newest records; gives its head. `progress` gets the number of records that
-    /// passed, every few thousand.
-    ///
-    /// # Errors
-    /// [`OpenError::Damaged`] names the first fault.
-    pub fn verify(&self, progress: impl FnMut(u64)) -> Result<Verifier, OpenError> {
-        // Read first: the log may go on while it is verified, but not back.
-        let heads = Heads::read(&self.path)?;
-        let verifier = verify(
-            self.records(0..=u64::MAX),
-            Verifier::from_genesis(),
-            &self.path,
-            progress,
-        )?;
-        check_heads(&self.connection, &self.path, &verifier, heads)?;
-        Ok(verifier)
     }
 
     /// Every row as of the newest record, the newest part of the log verified; a server may go on writing meanwhile.

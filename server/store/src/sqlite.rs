@@ -5,12 +5,16 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nonnet_chain::tree::Tree;
-use nonnet_chain::{Body, Head, Header, Kind, Record, RecordHash, StateDigest};
+use nonnet_chain::{Body, Checkpoint, Head, Header, Kind, PublicKey, Record, RecordHash, StateDigest};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use crate::checkpoint::Signed;
 use crate::head_file::HeadFile;
+use crate::keys::{self, Keys};
 use crate::layout::{Damage, OpenError, beside};
 use crate::limits::{
     CHECKPOINT_BUSY_BYTES, CHECKPOINT_IDLE_BYTES, FREE_PAGES_KEPT_SHARE, LAG_BYTES_MAX, LAG_RECORDS_MAX,
@@ -40,6 +44,12 @@ pub struct SqliteLog {
     state: StateDigest,
     /// The Merkle tree of all records.
     tree: Tree,
+    keys: SharedKeys,
+    signed: Signed,
+    /// True once it was tried to make the next key.
+    is_key_prepared: bool,
+    /// What checkpoints say that they are of.
+    origin: String,
     /// The first record whose id is not in the index of ids.
     indexed: u64,
     /// The first record whose rows are not in the index of rows.
@@ -51,6 +61,9 @@ pub struct SqliteLog {
     /// Held until the end; the last field, so that everything else is closed by then.
     _lock: Lock,
 }
+
+/// Keys that the writer of a log and whoever makes records share.
+pub type SharedKeys = Arc<Mutex<Keys>>;
 
 /// What stops background work.
 enum Stop {
@@ -75,7 +88,7 @@ impl SqliteLog {
     pub(crate) fn new(
         path: &Path,
         connection: Connection,
-        head: Head,
+        (head, origin): (Head, String),
         (rows, state): (RowsState, StateDigest),
         lag_bytes: u64,
         lock: Lock,
@@ -93,6 +106,9 @@ impl SqliteLog {
         let indexed = since::indexed(&connection).map_err(OpenError::sqlite(path, "read"))?;
         let rows_indexed = rowlog::indexed(&connection).map_err(OpenError::sqlite(path, "read"))?;
         let tree = tree::read(&connection, head.seq + 1).map_err(OpenError::sqlite(path, "read"))?;
+        let key = keys::in_force(&connection).map_err(OpenError::sqlite(path, "read"))?;
+        let keys = Arc::new(Mutex::new(Keys::open(path, key)?));
+        let signed = Signed::read(&connection).map_err(OpenError::sqlite(path, "read"))?;
         let path = path.to_owned();
         Ok(Self {
             path,
@@ -104,6 +120,10 @@ impl SqliteLog {
             rows,
             state,
             tree,
+            keys,
+            signed,
+            is_key_prepared: false,
+            origin,
             indexed,
             rows_indexed,
             lag_bytes,
@@ -122,6 +142,22 @@ impl SqliteLog {
         self.rows.seq
     }
 
+    /// The keys that sign checkpoints, which whoever makes a new one uses as well.
+    pub fn keys(&self) -> SharedKeys {
+        Arc::clone(&self.keys)
+    }
+
+    /// Has the next key ready before anybody asks for it: to make it takes two syncs.
+    fn prepare_key(&mut self) {
+        if self.is_key_prepared {
+            return;
+        }
+        self.is_key_prepared = true;
+        if let Err(error) = lock(&self.keys).prepare() {
+            tracing::warn!("the key of checkpoints is not replaced until the next start: {error}");
+        }
+    }
+
     fn write(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
         let transaction = self
             .connection
@@ -131,7 +167,43 @@ impl SqliteLog {
         tree::add(&transaction, &mut tree, batch.iter().map(|record| record.hash))?;
         transaction.commit()?;
         self.tree = tree;
+        self.follow_keys(batch);
         Ok(())
+    }
+
+    /// Puts the keys in force that records have brought.
+    fn follow_keys(&mut self, batch: &[Record]) {
+        for rotation in batch.iter().filter_map(brought_key) {
+            self.is_key_prepared = false;
+            if let Err(error) = lock(&self.keys).written(rotation) {
+                // The next start finds it beside the log that names it.
+                tracing::warn!("no checkpoints are signed until the next start: {error}");
+            }
+        }
+    }
+
+    /// Signs the head where it is not signed, once its record has reached the disk: what others have seen must not vanish.
+    fn sign_head(&mut self) -> Result<(), AppendError> {
+        if self.signed.due(self.tree.size()).is_none() || lock(&self.keys).current().is_none() {
+            return Ok(());
+        }
+        if self.synced != self.head {
+            self.sync()?;
+        }
+        let checkpoint = Checkpoint {
+            origin: self.origin.clone(),
+            size: self.tree.size(),
+            root: self.tree.root(),
+        };
+        let keys = lock(&self.keys);
+        let Some(key) = keys.current() else {
+            return Ok(());
+        };
+        let stored = self.signed.sign(&self.connection, &checkpoint, key);
+        drop(keys);
+        self.prepare_key();
+        self.wal_bytes += 2 * FRAME_BYTES;
+        self.settle(stored.map(drop).map_err(Stop::Sqlite))
     }
 
     fn records_after(&self, expected: Head) -> Vec<Record> {
@@ -226,7 +298,7 @@ impl SqliteLog {
     }
 
     /// Moves the write-ahead log into the file as far as no reader needs it; with `truncate` gives its room back too.
-    fn checkpoint(&mut self, truncate: bool) -> Result<(), AppendError> {
+    fn move_wal(&mut self, truncate: bool) -> Result<(), AppendError> {
         let mode = if truncate {
             "PRAGMA wal_checkpoint(TRUNCATE)"
         } else {
@@ -304,7 +376,7 @@ impl Log for SqliteLog {
             match self.append_error(&error) {
                 AppendError::Full { .. } if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
                     // The write-ahead log may hold room that the file does not need any more.
-                    self.checkpoint(true)?;
+                    self.move_wal(true)?;
                     self.write(batch).map_err(|error| self.append_error(&error))?;
                 }
                 other => return Err(other),
@@ -332,7 +404,19 @@ impl Log for SqliteLog {
         Ok(())
     }
 
+    fn until_checkpoint(&self) -> Option<Duration> {
+        let due = self.signed.due(self.tree.size())?;
+        lock(&self.keys).current().map(|_| due)
+    }
+
+    fn checkpoint(&mut self) -> Result<(), AppendError> {
+        self.sign_head()
+    }
+
     fn maintain(&mut self, idle: bool) -> Result<bool, AppendError> {
+        if self.until_checkpoint().is_some_and(|due| due.is_zero()) {
+            self.sign_head()?;
+        }
         if idle && self.rows.seq < self.head.seq {
             self.materialise()?;
         } else if idle && self.is_index_behind() {
@@ -347,7 +431,7 @@ impl Log for SqliteLog {
             CHECKPOINT_BUSY_BYTES
         };
         if self.wal_bytes > checkpoint_bytes {
-            self.checkpoint(false)?;
+            self.move_wal(false)?;
         }
         Ok(self.rows.seq < self.head.seq || self.is_index_behind())
     }
@@ -356,7 +440,7 @@ impl Log for SqliteLog {
         let bytes_before = self.bytes();
         while self.maintain(true)? {}
         self.drop_free_pages()?;
-        self.checkpoint(true)?;
+        self.move_wal(true)?;
         Ok(Compaction {
             bytes_before,
             bytes_after: self.bytes(),
@@ -376,12 +460,25 @@ pub(crate) fn insert_records(connection: &Connection, batch: &[Record]) -> rusql
                 (schema.as_str(),),
             )?;
         }
+        if let Some(key) = brought_key(record) {
+            keys::note(connection, record.header.seq, key)?;
+        }
     }
     Ok(())
 }
 
 fn brought_schema(record: &Record) -> Option<ecow::EcoString> {
     (record.header.kind == Kind::Schema).then(|| record.decode_body().ok()?.schema)?
+}
+
+fn brought_key(record: &Record) -> Option<PublicKey> {
+    let may_bring = matches!(record.header.kind, Kind::Genesis | Kind::KeyRotate);
+    Some(may_bring.then(|| record.decode_body().ok()?.rotation)??.new)
+}
+
+fn lock(keys: &SharedKeys) -> MutexGuard<'_, Keys> {
+    // Whoever panicked with it has left whole keys.
+    keys.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes the names in the directory of `path` survive a loss of power.

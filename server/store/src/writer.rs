@@ -175,14 +175,14 @@ impl Worker {
         let until_sync = self
             .unsynced_since
             .map(|since| SYNC_DELAY.saturating_sub(since.elapsed()));
-        let first = match (until_sync, self.is_behind) {
-            (None, false) => self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            (None, true) => self.queue.recv_timeout(IDLE_DELAY),
-            (Some(delay), _) if delay.is_zero() => return Next::Sync,
-            (Some(delay), is_behind) => {
-                let delay = if is_behind { delay.min(IDLE_DELAY) } else { delay };
-                self.queue.recv_timeout(delay)
-            }
+        if until_sync.is_some_and(|delay| delay.is_zero()) {
+            return Next::Sync;
+        }
+        let until_idle = self.is_behind.then_some(IDLE_DELAY);
+        let until_checkpoint = self.log.until_checkpoint().map(|delay| delay.max(IDLE_DELAY));
+        let first = match [until_sync, until_idle, until_checkpoint].into_iter().flatten().min() {
+            None => self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(delay) => self.queue.recv_timeout(delay),
         };
         match first {
             Ok(work) => {
@@ -190,7 +190,7 @@ impl Worker {
                 self.gather();
                 Next::Append
             }
-            Err(RecvTimeoutError::Timeout) if self.is_behind => Next::Maintain,
+            Err(RecvTimeoutError::Timeout) if self.is_behind || until_sync.is_none() => Next::Maintain,
             Err(RecvTimeoutError::Timeout) => Next::Sync,
             Err(RecvTimeoutError::Disconnected) => Next::Stop,
         }
@@ -332,6 +332,7 @@ impl Worker {
         self.gather();
         self.append()?;
         self.sync()?;
+        self.log.checkpoint()?;
         self.is_behind = true;
         while self.is_behind {
             self.maintain(true)?;

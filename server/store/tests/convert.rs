@@ -12,7 +12,7 @@ use fixture::Model;
 use nonnet_chain::{Author, Kind, Moment, Request, RowOp, StoredSide};
 use nonnet_engine::{Database, Entropy, Transaction, commit};
 use nonnet_schema::{DatabaseSchema, TableIndex};
-use nonnet_store::{Conversion, ConvertError, Log as _, OpenError, Opened, Reader, convert, open};
+use nonnet_store::{Conversion, ConvertError, Log as _, OpenError, Opened, Reader, Scope, convert, open};
 
 const NARROW: &str = r#"{"name":"Test","version":"2.0.0","tables":{
     "net":{"columns":{"name":{"type":"string"},"mtu":{"type":"real"},"zone":{"type":"string"}},"isRoot":true},
@@ -75,7 +75,7 @@ fn the_log_tells_of_the_conversion_and_verifies() {
     let before = model.chain.head();
     let head = convert(&path, &DatabaseSchema::from_text(NARROW).unwrap(), &conversion()).unwrap();
     let reader = Reader::open(&path).unwrap();
-    let verifier = reader.verify(|_| ()).unwrap();
+    let verifier = reader.verify(&Scope::default(), |_| ()).unwrap().verifier;
     assert_eq!(verifier.head(), Some(head));
     assert_eq!(verifier.last_header().unwrap().kind, Kind::Schema);
     let record = reader.records(head.seq..=head.seq).next().unwrap().unwrap();

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use fixture::Model;
 use nonnet_schema::{TableIndex, Uuid};
-use nonnet_store::{Log, Opened, Reader, open};
+use nonnet_store::{Log, Opened, Reader, Scope, open};
 
 const CHILD_FILE: &str = "NONNET_STORE_CHILD";
 const CHILD_RECORDS: &str = "NONNET_STORE_CHILD_RECORDS";
@@ -80,7 +80,12 @@ fn assert_whole(path: &Path, acknowledged: u64, why: &str) {
     assert_eq!(rows.len() as u64, chain.head().seq, "{why}");
     drop(log);
     assert_eq!(
-        Reader::open(path).unwrap().verify(|_| ()).unwrap().head(),
+        Reader::open(path)
+            .unwrap()
+            .verify(&Scope::default(), |_| ())
+            .unwrap()
+            .verifier
+            .head(),
         Some(chain.head()),
         "{why}"
     );

@@ -13,7 +13,7 @@ use fixture::{Model, materialise};
 use nonnet_chain::{Author, Chain, FaultKind, Header, Moment, Request, StoredSide};
 use nonnet_engine::{Database, Entropy};
 use nonnet_schema::{DatabaseSchema, Datum, TableIndex, Uuid};
-use nonnet_store::{AppendError, Damage, FORMAT_VERSION, Log, OpenError, Reader, open};
+use nonnet_store::{AppendError, Damage, FORMAT_VERSION, Log, OpenError, Reader, Scope, open};
 
 #[test]
 fn what_was_appended_is_there_after_each_reopening() {
@@ -137,7 +137,10 @@ fn a_reader_sees_and_verifies_what_a_server_writes_and_leaves_behind() {
         model.append(&mut opened.log, 300);
         materialise(&mut opened.log);
         assert_eq!(reader.head().unwrap(), Some(model.chain.head()));
-        assert_eq!(reader.verify(|_| ()).unwrap().head(), Some(model.chain.head()));
+        assert_eq!(
+            reader.verify(&Scope::default(), |_| ()).unwrap().verifier.head(),
+            Some(model.chain.head())
+        );
     }
     let seqs: Vec<u64> = reader.records(10..=700).map(|record| record.unwrap().seq).collect();
     assert_eq!(seqs, (10..=700).collect::<Vec<_>>());
@@ -146,7 +149,10 @@ fn a_reader_sees_and_verifies_what_a_server_writes_and_leaves_behind() {
     let reader = Reader::open(&path).unwrap();
     let record = reader.records(5..=5).next().unwrap().unwrap();
     assert_eq!(Header::decode(&record.header).unwrap().seq, 5);
-    assert_eq!(reader.verify(|_| ()).unwrap().records(), 901);
+    assert_eq!(
+        reader.verify(&Scope::default(), |_| ()).unwrap().verifier.records(),
+        901
+    );
 }
 
 #[test]
@@ -165,7 +171,10 @@ fn an_edited_record_is_named() {
     drop(connection);
     for error in [
         open(&path).unwrap_err(),
-        Reader::open(&path).unwrap().verify(|_| ()).unwrap_err(),
+        Reader::open(&path)
+            .unwrap()
+            .verify(&Scope::default(), |_| ())
+            .unwrap_err(),
     ] {
         let OpenError::Damaged {
             damage: Damage::Record(fault),
@@ -310,7 +319,7 @@ fn a_new_schema_is_in_force_with_the_record_that_brings_it() {
         assert_eq!(opened.rows[0].fields[mac.0], Datum::scalar("aa:bb"));
         materialise(&mut opened.log);
     }
-    Reader::open(&path).unwrap().verify(|_| ()).unwrap();
+    Reader::open(&path).unwrap().verify(&Scope::default(), |_| ()).unwrap();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use fixture::Model;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nonnet_store::{AppendError, Log, Reader, open};
+use nonnet_store::{AppendError, Log, Reader, Scope, open};
 
 /// Runs `test` on a file system of `size` that only this thread sees and that goes with it.
 fn on_small_disk(size: &'static str, test: fn(&Path)) {
@@ -69,7 +69,7 @@ fn a_full_disk_is_survived() {
         let second = append_until_full(&mut model, &mut log);
         eprintln!("{first} appends on the small disk, {second} more after room was made");
         assert!(first > 10 && second > 10);
-        Reader::open(&path).unwrap().verify(|_| ()).unwrap();
+        Reader::open(&path).unwrap().verify(&Scope::default(), |_| ()).unwrap();
         drop(log);
         let opened = open(&path).unwrap();
         model.assert_same(&opened);

@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 
 use nonnet_chain::{Author, Kind, Moment};
 use nonnet_schema::{Uuid, parse_uuid};
-use nonnet_store::Reader;
 use nonnet_store::ovsdb_file::{self, Origin, OvsdbFile, OvsdbFileError, ReadError};
+use nonnet_store::{Reader, Scope};
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
@@ -224,7 +224,7 @@ fn an_import_is_one_record_that_names_its_source() {
     );
     ovsdb_file::import(&path, &source, "/some/conf.db".as_ref(), &origin()).unwrap();
     let reader = Reader::open(&path).unwrap();
-    assert_eq!(reader.verify(|_| {}).unwrap().records(), 2);
+    assert_eq!(reader.verify(&Scope::default(), |_| ()).unwrap().verifier.records(), 2);
     let contents = reader.contents().unwrap();
     assert_eq!(contents.newest.kind, Kind::Import);
     let mut rows = contents.rows;

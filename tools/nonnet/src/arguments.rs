@@ -119,9 +119,19 @@ pub(crate) enum Command {
     /// Show for each column of a row its value, and which commit gave it this value. Needs no server.
     #[command(after_help = BLAME_HELP)]
     Blame(Blame),
-    /// Check the log's hash chain. Exit code: 0 sound, 1 a fault, 2 it could not be read. Needs no server.
-    #[command(after_help = "Examples:\n  nonnet verify\n  nonnet verify /var/lib/nonnet/nonnet.db")]
+    /// Check the log: its hash chain, its tree and checkpoints, and that the rows are those that it tells of. Exit code: 0 sound, 1 a fault,
+    /// 2 it could not be read, or could not be checked whole. Needs no server.
+    #[command(
+        after_help = "Nothing on one machine shows what root has rewritten since the last head that somebody outside has seen: keep \
+                      heads elsewhere.\n\nExamples:\n  nonnet verify\n  nonnet verify --state /var/lib/nonnet/nonnet.db\n  \
+                      nonnet head > /mnt/elsewhere/head && nonnet verify --head /mnt/elsewhere/head"
+    )]
     Verify(Verify),
+    /// Print the newest signed head of the log, to be kept elsewhere. Needs no server.
+    #[command(
+        after_help = "The form is that of C2SP tlog-checkpoint, a signed note.\n\nExamples:\n  nonnet head > /mnt/elsewhere/head"
+    )]
+    Head(Head),
     /// Send operations of RFC 7047 as one transaction and print the results.
     #[command(after_help = TRANSACT_HELP)]
     Transact(Transact),
@@ -558,6 +568,25 @@ pub(crate) struct Monitor {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
+    /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Also makes the rows anew from all records, and compares their digest after each.
+    #[arg(long)]
+    pub(crate) state: bool,
+
+    /// Checks all records, which is what happens without it as well.
+    #[arg(long)]
+    pub(crate) full: bool,
+
+    /// A head that was kept outside, as `nonnet head` printed it: the log must begin with it. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) head: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Head {
     /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,

@@ -88,6 +88,7 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Restore(options) => runtime.block_on(command::restore::run(&common, &options, output)),
         Command::At(options) => runtime.block_on(command::at::run(&common, &options, output)),
         Command::Verify(options) => command::verify::run(&common, &options, output),
+        Command::Head(options) => command::head::run(&common, &options, output),
         Command::Import(options) => command::import::run(&options, output),
         Command::Schema(options) => runtime.block_on(command::schema::run(&common, &options, output)),
         Command::Export(options) => command::export::run(&options, output),

@@ -62,7 +62,7 @@ pub(crate) fn start(
         let hook = controller::hook_for(loaded.database.schema());
         server.add_database(loaded.database, loaded.chain, hook, clock.now())?;
         files.insert(name.clone(), roster::resolved(&loaded.path));
-        let storage = Storage::start(place, Box::new(loaded.log), durability, completion_sender.clone())?;
+        let storage = Storage::start(place, loaded.log, durability, completion_sender.clone())?;
         storages.insert(place, storage);
         places.insert(name, place);
     }

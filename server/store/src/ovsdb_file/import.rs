@@ -6,12 +6,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nonnet_chain::{Author, Chain, Head, Moment, Record, RecordTooLarge, Request};
+use nonnet_chain::{Author, Chain, Head, Moment, PublicKey, Record, RecordTooLarge, Request};
 use nonnet_engine::{ChangeSet, Row, RowChange};
 use nonnet_schema::Uuid;
 
 use super::lock::FileLock;
 use super::{FILE_MARK, OvsdbFile, OvsdbFileError, ReadError, read};
+use crate::keys::Keys;
 use crate::layout::{OpenError, beside};
 use crate::open::{create_with, resolved};
 
@@ -62,7 +63,9 @@ pub fn open(path: &Path) -> Result<OvsdbFile, OvsdbFileError> {
 /// # Errors
 /// [`OpenError::Exists`] where there is a file that is not empty.
 pub fn import(path: &Path, source: &OvsdbFile, source_path: &Path, origin: &Origin) -> Result<Head, OvsdbFileError> {
-    let (records, head) = records(source, source_path, origin).map_err(|error| too_large(source_path, error))?;
+    let key = Keys::make(&resolved(path)?)?;
+    let records = records(source, source_path, origin, key);
+    let (records, head) = records.map_err(|error| too_large(source_path, error))?;
     create_with(path, &source.schema, &records, None)?;
     Ok(head)
 }
@@ -77,14 +80,20 @@ pub fn convert_in_place(path: &Path, origin: &Origin) -> Result<Converted, Ovsdb
     let _lock = FileLock::take(&path)?;
     let source = open(&path)?;
     let kept = kept_path(&path)?;
-    let (records, head) = records(&source, &kept, origin).map_err(|error| too_large(&path, error))?;
+    let records = records(&source, &kept, origin, Keys::make(&path)?);
+    let (records, head) = records.map_err(|error| too_large(&path, error))?;
     create_with(&path, &source.schema, &records, Some(&kept))?;
     Ok(Converted { source, kept, head })
 }
 
-fn records(source: &OvsdbFile, source_path: &Path, origin: &Origin) -> Result<([Record; 2], Head), RecordTooLarge> {
+fn records(
+    source: &OvsdbFile,
+    source_path: &Path,
+    origin: &Origin,
+    key: PublicKey,
+) -> Result<([Record; 2], Head), RecordTooLarge> {
     let mut author = origin.author.clone();
-    let (mut chain, genesis) = Chain::begin(origin.db_id, &source.schema, &author, origin.moment)?;
+    let (mut chain, genesis) = Chain::begin_signed(origin.db_id, &source.schema, &author, origin.moment, Some(key))?;
     let mut tell = |name: &str, detail: String| author.details.push((name.into(), detail.into()));
     tell("source", source_path.display().to_string());
     tell("source_sha1", source.sha1.clone());

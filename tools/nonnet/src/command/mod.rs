@@ -7,6 +7,7 @@ pub(crate) mod blame;
 pub(crate) mod checkpoint;
 pub(crate) mod diff;
 pub(crate) mod export;
+pub(crate) mod head;
 pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod lxc;

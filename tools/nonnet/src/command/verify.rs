@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::Result;
-use nonnet_chain::{FaultKind, Head, Verifier};
-use nonnet_store::{Damage, OpenError, Reader};
+use anyhow::{Context as _, Result};
+use nonnet_chain::{Checkpoint, FaultKind, Head, Verifier};
+use nonnet_store::{Damage, OpenError, Reader, Scope, Sound};
 use serde_json::json;
 
 use crate::arguments::{Common, Verify};
@@ -14,11 +14,19 @@ use crate::server::database_file;
 /// The exit code where the log is not what was written.
 const FAULTY: u8 = 1;
 
+/// The exit code where it is, but something that would show more is not there.
+const INCOMPLETE: u8 = 2;
+
 /// Verifies the file; 1 with a fault, an error where it cannot be read.
 pub(crate) fn run(common: &Common, options: &Verify, output: &mut Output) -> Result<u8> {
     let file = database_file(options.file.as_deref(), common)?;
-    let error = match Reader::open(&file).and_then(|reader| reader.verify(|_| {})) {
-        Ok(verifier) => return report_sound(&file, &verifier, output).map(|()| 0),
+    let heads = options.head.iter().map(|path| head_file(path));
+    let scope = Scope {
+        every_state: options.state,
+        heads: heads.collect::<Result<_>>()?,
+    };
+    let error = match Reader::open(&file).and_then(|reader| reader.verify(&scope, |_| {})) {
+        Ok(sound) => return report_sound(&file, &sound, scope.heads.len(), output),
         Err(error) => error,
     };
     let OpenError::Damaged { damage, .. } = &error else {
@@ -27,21 +35,56 @@ pub(crate) fn run(common: &Common, options: &Verify, output: &mut Output) -> Res
     report_fault(&file, damage, last_sound(&file), output).map(|()| FAULTY)
 }
 
-fn report_sound(file: &Path, verifier: &Verifier, output: &mut Output) -> Result<()> {
+/// A head that was kept outside: what `nonnet head` printed.
+fn head_file(path: &Path) -> Result<Checkpoint> {
+    let note = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Checkpoint::parse(&note).with_context(|| path.display().to_string())
+}
+
+fn report_sound(file: &Path, sound: &Sound, heads: usize, output: &mut Output) -> Result<u8> {
+    let verifier = &sound.verifier;
     let (records, head) = (verifier.records(), verifier.head());
+    let lost = verifier.lost_keys();
+    let code = if lost.is_empty() { 0 } else { INCOMPLETE };
     if output.is_json() {
         let hash = head.map(|head| head.hash.to_string());
         let report = json!({
-            "file": file.display().to_string(), "sound": true, "records": records, "seq": head.map(|head| head.seq), "hash": hash,
+            "file": file.display().to_string(), "sound": true, "complete": code == 0, "records": records,
+            "seq": head.map(|head| head.seq), "hash": hash, "root": sound.root.to_string(), "rows": sound.rows,
+            "checkpoints": sound.checkpoints, "unsigned_checkpoints": sound.unsigned, "heads": heads,
+            "key": verifier.key().map(|key| key.to_string()), "lost_keys": lost,
         });
-        return Ok(output.json(&report)?);
+        output.json(&report)?;
+        return Ok(code);
     }
-    let noun = if records == 1 { "record" } else { "records" };
     let head = head
         .map(|head| format!(", head {} {}", head.seq, head.hash))
         .unwrap_or_default();
-    let sound = output.coloured(Colour::Green, "chain sound");
-    Ok(output.line(&format!("{records} {noun}, {sound}{head}"))?)
+    let text = output.coloured(Colour::Green, "chain sound");
+    output.line(&format!("{}, {text}{head}", counted(records, "record")))?;
+    let (signed, rows) = (
+        counted(sound.checkpoints, "signed checkpoint"),
+        counted(sound.rows, "row"),
+    );
+    let seen = match heads {
+        0 => String::new(),
+        heads => format!(", {} from outside", counted(heads as u64, "head")),
+    };
+    output.line(&format!("{rows}, {signed}{seen}, tree {}", sound.root))?;
+    for seq in lost {
+        let text = format!(
+            "record {seq} brings a new key that the one before did not sign: what comes before it is bound by no key, \
+             compare it with a head that was kept outside (--head)"
+        );
+        let text = output.coloured(Colour::Yellow, &text);
+        output.line(&text)?;
+    }
+    Ok(code)
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 fn report_fault(file: &Path, damage: &Damage, last: Option<Head>, output: &mut Output) -> Result<()> {
@@ -52,7 +95,7 @@ fn report_fault(file: &Path, damage: &Damage, last: Option<Head>, output: &mut O
     if output.is_json() {
         let report = json!({
             "file": file.display().to_string(), "sound": false, "error": damage.to_string(),
-            "seq": fault.map(|fault| fault.seq), "kind": fault.map(|fault| kind(&fault.kind)),
+            "seq": fault.map(|fault| fault.seq), "kind": attack(damage),
             "last_good": last.map(|head| json!({"seq": head.seq, "hash": head.hash.to_string()})),
         });
         return Ok(output.json(&report)?);
@@ -62,7 +105,7 @@ fn report_fault(file: &Path, damage: &Damage, last: Option<Head>, output: &mut O
             format!("FAULT at record {}: {}: {}", fault.seq, kind(&fault.kind), fault.kind)
         }
         (_, Some(fault)) => format!("FAULT at record {}: {}: {damage}", fault.seq, kind(&fault.kind)),
-        (_, None) => format!("FAULT: {damage}"),
+        (_, None) => format!("FAULT: {}: {damage}", attack(damage)),
     };
     let text = output.coloured(Colour::Red, &text);
     output.line(&text)?;
@@ -71,6 +114,19 @@ fn report_fault(file: &Path, damage: &Damage, last: Option<Head>, output: &mut O
         None => "no record before it is good".to_owned(),
     })?;
     Ok(())
+}
+
+/// What was done to the file, in one word or two.
+fn attack(damage: &Damage) -> &'static str {
+    match damage {
+        Damage::Record(fault) | Damage::LostRecords { fault } => kind(&fault.kind),
+        Damage::Tree { .. } => "edited tree",
+        Damage::Checkpoint { .. } => "rewritten or truncated",
+        Damage::Forked { .. } => "rewritten or forked",
+        Damage::Behind { .. } => "truncated or put back",
+        Damage::Row { .. } | Damage::Rows { .. } | Damage::State { .. } => "edited rows",
+        Damage::Pages(_) | Damage::Layout(_) | Damage::Setting(_) | Damage::HeadFile => "damaged file",
+    }
 }
 
 /// What was done to the log, in one word or two.
@@ -86,6 +142,7 @@ fn kind(kind: &FaultKind) -> &'static str {
         FaultKind::BrokenLink => "broken link",
         FaultKind::ForeignRecord => "foreign record",
         FaultKind::WrongSchema => "wrong schema",
+        FaultKind::UnsignedKey => "unsigned key",
         FaultKind::Truncated { .. } => "truncated",
         FaultKind::Replaced { .. } => "replaced",
     }
