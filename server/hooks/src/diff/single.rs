@@ -29,12 +29,21 @@ impl<'a> Planner<'a> {
             let Some(inside) = self.have.namespace(id).filter(|_| !self.is_wanted_in(key, owner, id)) else {
                 continue;
             };
-            let of_owner = |link: &&Link| self.is_of(link, owner) && link.kind != "veth";
-            let links: Vec<&Link> = inside.links().filter(of_owner).collect();
+            let goes = |link: &&Link| link.kind != "veth" && (self.is_of(link, owner) || self.is_nobodys(link, id));
+            let links: Vec<&Link> = inside.links().filter(goes).collect();
             for link in links {
                 self.delete(step, id, link);
             }
         }
+    }
+
+    /// Whether a link inside a namespace was never marked as a row's, and no row has a port of its name there.
+    fn is_nobodys(&self, link: &Link, id: NamespaceId) -> bool {
+        let is_its = |key: &ObjectKey| {
+            let object = self.want.get(key).map(|wanted| &wanted.object);
+            matches!(object, Some(Object::Port(port)) if link.name == port.ifname.as_str())
+        };
+        self.is_fresh(link) && !self.want.inhabitants(id).any(is_its)
     }
 
     /// Whether an owner wants the object of a key in that namespace.
