@@ -17,8 +17,8 @@ use crate::head_file::HeadFile;
 use crate::keys::{self, Keys};
 use crate::layout::{Damage, OpenError, beside};
 use crate::limits::{
-    CHECKPOINT_BUSY_BYTES, CHECKPOINT_IDLE_BYTES, FREE_PAGES_KEPT_SHARE, LAG_BYTES_MAX, LAG_RECORDS_MAX,
-    MATERIALISED_BYTES_MAX, MATERIALISED_RECORDS_MAX,
+    CHECKPOINT_BUSY_BYTES, CHECKPOINT_IDLE_BYTES, FREE_PAGES_KEPT_SHARE, INDEXED_RECORDS_MAX, LAG_BYTES_MAX,
+    LAG_RECORDS_MAX, MATERIALISED_BYTES_MAX, MATERIALISED_RECORDS_MAX,
 };
 use crate::lock::Lock;
 use crate::log::{AppendError, Compaction, Log, broken_link};
@@ -255,7 +255,16 @@ impl SqliteLog {
         state.write(&transaction)?;
         state::write(&transaction, state.seq, &digest)?;
         let indexed = since::index(&transaction, self.indexed)?;
-        let rows_indexed = rowlog::index(&transaction, self.rows_indexed)?;
+        // Under load many at a time: each row costs a page of this index, and its changes stand together there.
+        let is_row_index_due = state.seq == self.head.seq || self.head.seq >= self.rows_indexed + INDEXED_RECORDS_MAX;
+        let rows_indexed = if is_row_index_due {
+            rowlog::index(&transaction, self.rows_indexed)?
+        } else {
+            rowlog::Progress {
+                next: self.rows_indexed,
+                pages: 0,
+            }
+        };
         transaction.commit()?;
         (self.rows, self.state, self.indexed) = (state, digest, indexed);
         self.lag_bytes = if state.seq == self.head.seq {
