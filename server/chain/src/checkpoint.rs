@@ -175,6 +175,14 @@ impl PublicKey {
         )
     }
 
+    /// The key of a text in that form; None for another form, another algorithm, or where the id is not that of name and key.
+    pub fn from_verifier_key(text: &str) -> Option<Self> {
+        let (name, key) = text.split_once('+')?;
+        let key = STANDARD.decode(key.split_once('+')?.1).ok()?;
+        let key = Self(key.strip_prefix(&[ED25519])?.try_into().ok()?);
+        (key.verifier_key(name) == text).then_some(key)
+    }
+
     fn note_key(&self) -> Vec<u8> {
         [&[ED25519], &self.0[..]].concat()
     }

@@ -93,6 +93,11 @@ pub(crate) fn state_root(digest: &[u8; STATE_BYTES]) -> [u8; 32] {
     *blake3::keyed_hash(&STATE_KEY, digest).as_bytes()
 }
 
+/// The hash of a leaf of a body.
+pub(crate) fn leaf_hash(leaf: &[u8]) -> [u8; 32] {
+    *blake3::keyed_hash(&LEAF_KEY, leaf).as_bytes()
+}
+
 /// The root of a body: keyed BLAKE3 over the keyed hashes of its leaves, in order.
 pub(crate) struct BodyHasher(blake3::Hasher);
 
@@ -102,7 +107,11 @@ impl BodyHasher {
     }
 
     pub(crate) fn add(&mut self, leaf: &[u8]) {
-        self.0.update(blake3::keyed_hash(&LEAF_KEY, leaf).as_bytes());
+        self.add_hash(&leaf_hash(leaf));
+    }
+
+    pub(crate) fn add_hash(&mut self, hash: &[u8; 32]) {
+        self.0.update(hash);
     }
 
     pub(crate) fn root(&self) -> [u8; 32] {

@@ -56,7 +56,7 @@ pub use limits::{CHECKED_FILE_BYTES_MAX, FORMAT_VERSION, HASHES_FOUND_MAX, QUEUE
 pub use log::{AppendError, Compaction, Log};
 pub use memory::MemoryLog;
 pub use open::{Contents, Opened, StoredRow, create, open};
-pub use read::{Reader, Records};
+pub use read::{Inclusion, Reader, Records};
 pub use rowlog::{RowRecord, RowRecords, RowSeqs};
 pub use rows::Fields;
 pub use since::Since;

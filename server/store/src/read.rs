@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use nonnet_chain::tree::{ProofError, TreeHash, prove_inclusion};
 use nonnet_chain::{Fault, Head, PublicKey, RecordHash, StoredRecord, Verifier};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -11,6 +12,7 @@ use crate::head_file::Heads;
 use crate::layout::{self, Damage, OpenError, Purpose};
 use crate::limits::READ_RECORDS;
 use crate::open::{Checked, Contents};
+use crate::tree::StoredNodes;
 use crate::{checkpoint, keys};
 
 /// A database file, open for reading.
@@ -18,6 +20,19 @@ use crate::{checkpoint, keys};
 pub struct Reader {
     path: PathBuf,
     connection: Connection,
+}
+
+/// That a checkpoint has a record.
+#[derive(Clone, Debug)]
+pub struct Inclusion {
+    /// The record.
+    pub record: StoredRecord,
+    /// The audit path.
+    pub path: Vec<TreeHash>,
+    /// The checkpoint.
+    pub note: String,
+    /// The key that the log names.
+    pub key: PublicKey,
 }
 
 /// Records in order, as they are stored.
@@ -57,6 +72,30 @@ impl Reader {
             return Ok(None);
         }
         checkpoint::newest(&self.connection).map_err(sqlite)
+    }
+
+    /// Record `seq` with the newest checkpoint, the path between them and the key that the log names now; None where there is no such
+    /// record, or no checkpoint of it yet.
+    pub fn inclusion(&self, seq: u64) -> Result<Option<Inclusion>, OpenError> {
+        let sqlite = |error| OpenError::sqlite(&self.path, "read")(error);
+        let _snapshot = self.connection.unchecked_transaction().map_err(sqlite)?;
+        let (Some((size, note)), Some(key)) = (self.checkpoint()?, self.key()?) else {
+            return Ok(None);
+        };
+        let Some(record) = self.records(seq..=seq).next().transpose()? else {
+            return Ok(None);
+        };
+        match prove_inclusion(size, seq, &StoredNodes(&self.connection)) {
+            Ok(path) => Ok(Some(Inclusion {
+                record,
+                path,
+                note,
+                key,
+            })),
+            Err(ProofError::BeyondTree { .. }) => Ok(None),
+            Err(ProofError::Node(error)) => Err(sqlite(error)),
+            Err(ProofError::Wrong) => Err(OpenError::damaged(&self.path, Damage::Tree { node: None })),
+        }
     }
 
     /// The key that the log names for checkpoints; not verified.

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::history::POINT_HELP;
 use crate::state::RowName;
 
-pub(crate) use history::{At, AtCommand, Blame, Log, Restore, Show, Undo};
+pub(crate) use history::{At, AtCommand, Blame, Log, Prove, Restore, Show, Undo};
 
 /// See and change the networks of this host through nonnetd, and read its log.
 #[derive(Debug, Parser)]
@@ -107,6 +107,9 @@ pub(crate) enum Command {
     /// Show one commit with everything that its record says. Needs no server.
     #[command(after_help = POINT_HELP)]
     Show(Show),
+    /// Print a proof that the log has a commit, for whoever has neither the log nor nonnet; or check one. Needs no server.
+    #[command(after_help = PROVE_HELP)]
+    Prove(Prove),
     /// Take back what one commit did, in a new commit. Exit code: 1 where what came later stands against it, or there is an error.
     #[command(after_help = UNDO_HELP)]
     Undo(Undo),
@@ -145,6 +148,12 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = SCHEMA_HELP)]
     Schema(Schema),
 }
+
+const PROVE_HELP: &str = "\
+Examples:
+  nonnet prove 4812 > proof.json
+  nonnet prove 4812 --row 2d4b6d5e-0a4b-4b52-9d38-1c2f5d0e6a77 > proof.json
+  nonnet prove --check proof.json --head head";
 
 /// What is done with containers.
 #[derive(Debug, Subcommand)]

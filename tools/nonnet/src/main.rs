@@ -21,6 +21,7 @@ mod origin;
 mod output;
 mod ovsdb_tool;
 mod plan;
+mod proof_file;
 mod revert;
 mod schema_difference;
 mod server;
@@ -84,6 +85,7 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Log(options) => command::log::run(&common, &options, output),
         Command::Show(options) => command::show::run(&common, &options, output),
         Command::Blame(options) => command::blame::run(&common, &options, output),
+        Command::Prove(options) => command::prove::run(&common, &options, output),
         Command::Undo(options) => runtime.block_on(command::undo::run(&common, &options, output)),
         Command::Restore(options) => runtime.block_on(command::restore::run(&common, &options, output)),
         Command::At(options) => runtime.block_on(command::at::run(&common, &options, output)),

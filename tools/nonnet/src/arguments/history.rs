@@ -58,6 +58,29 @@ pub(crate) struct Show {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Prove {
+    /// The commit.
+    #[arg(value_name = "COMMIT", required_unless_present = "check")]
+    pub(crate) commit: Option<Point>,
+
+    /// Shows this row only; of the others the proof has hashes.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) row: Option<String>,
+
+    /// Checks a proof instead; needs neither server nor database.
+    #[arg(long, value_name = "PROOF", conflicts_with_all = ["commit", "row", "file"])]
+    pub(crate) check: Option<PathBuf>,
+
+    /// With --check: the head that the proof must lead to, as `nonnet head` printed it.
+    #[arg(long, value_name = "FILE", requires = "check")]
+    pub(crate) head: Option<PathBuf>,
+
+    /// The database file [default: that beside the socket given, else nonnet.db in the current directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Blame {
     /// The table.
     #[arg(value_name = "TABLE")]

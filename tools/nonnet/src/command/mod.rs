@@ -13,6 +13,7 @@ pub(crate) mod log;
 pub(crate) mod lxc;
 pub(crate) mod monitor;
 pub(crate) mod plan;
+pub(crate) mod prove;
 pub(crate) mod query;
 pub(crate) mod restore;
 pub(crate) mod schema;

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
+use nonnet_schema::parse_uuid;
 
 /// How commits are given, for the help of the commands.
 pub(crate) const POINT_HELP: &str = "\
@@ -77,7 +78,8 @@ fn head(text: &str) -> Option<Point> {
 }
 
 fn hash(text: &str) -> Option<Point> {
-    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    // A transaction id is written as a UUID; elsewhere a dash is none of a hash.
+    let digits = parse_uuid(text).map_or_else(|| text.to_owned(), |id| id.simple().to_string());
     let is_hash = (HASH_DIGITS_MIN..=HASH_DIGITS_MAX).contains(&digits.len())
         && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_hash.then(|| Point::Hash(digits.to_ascii_lowercase()))
