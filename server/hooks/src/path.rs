@@ -118,7 +118,11 @@ impl<'a> Paths<'a> {
     fn is_derived(self, port: &Port) -> bool {
         let is_described = |bridge: &LinkName| self.want.get(&ObjectKey::Link(bridge.clone())).is_some();
         let is_switched = || self.want.get(&ObjectKey::OvsPort(port.name.clone())).is_some();
+        // The link that a tunnel's other end is reached through may be the bridge that the tunnel is a port of.
+        let is_tunnel =
+            matches!(port.single(), Some(single) if matches!(single.spec, Spec::Vxlan(_) | Spec::Geneve(_)));
         port.parent().is_some()
+            || is_tunnel
             || (!port.leads_out() && (is_switched() || port.bridge.as_ref().is_some_and(is_described)))
     }
 

@@ -902,6 +902,43 @@ fn mtus_come_to_rest_where_rows_make_a_circle() {
     }
 }
 
+/// A tunnel whose other end is in the network of addresses that moved to the bridge which the tunnel is a port of, too.
+#[test]
+fn mtus_come_to_rest_where_a_tunnel_is_a_port_of_its_own_underlay() {
+    let objects = [
+        Object::Bridge(Bridge {
+            name: name("br1"),
+            mac: None,
+            mtu: None,
+            settings: BridgeSettings::NEW,
+            ipv6: false,
+            adopt: false,
+        }),
+        Object::Port(Port {
+            kind: PortKind::Single(Box::new(Single {
+                spec: vxlan(1, Some(1)),
+                parent: None,
+            })),
+            bridge: Some(name("br1")),
+            ..Port::new(name("s0"), name("s0"), NetnsRef::Host)
+        }),
+        Object::Port(Port {
+            moving: Moving {
+                open: Some(0),
+                ..Moving::default()
+            },
+            ..Port::taken(name("uplink"), name("br1"), Role::Uplink)
+        }),
+    ];
+    let wanted = objects.into_iter().zip(0..).map(|(object, at)| Wanted {
+        owner: owner("ports", at),
+        object,
+    });
+    let (want, mut model) = (want(&wanted.collect::<Vec<_>>()), model());
+    converge(&want, &mut model);
+    check_wanted(&want, &model);
+}
+
 /// What was made inside a namespace and could not be marked stays while its row waits, and goes with the row.
 #[test]
 fn a_link_that_was_never_marked_goes_with_its_row() {
