@@ -6,6 +6,17 @@ pub const NONNET_SCHEMA: &str = include_str!("../schemas/nonnet.ovsschema");
 /// The schema of `_Server`, which tells clients what databases there are (ovsdb-server(5), version 1.2.0).
 pub const SERVER_SCHEMA: &str = include_str!("../schemas/_server.ovsschema");
 
+/// The schema of `_Nonnet`, in which any client reads who committed what, and who is connected.
+///
+/// `Commit` has a row for each record of the databases' logs; its `_uuid` is the transaction id that `monitor_cond_since` tells. `time` is in
+/// microseconds since 1970; `uid`, `gid` and `pid` are empty where unknown, as for what the server itself did. `details` has what else is
+/// known of who it was (`certificate`, `role`). `changes` is JSON text, an array of objects with `table`, `uuid`, `op` (`insert`, `modify`,
+/// `delete`) and `columns`, by name objects with `old` and `new` in the notation of RFC 7047 (for a large set or map `gone` and `come`, the
+/// elements that went and came). `n_rows` counts all changed rows; `cut` tells that `comments`, `tables`, `rows` or `changes` have not all.
+///
+/// `Session` has a row for each connection; `waiting` counts its transactions that wait, `backlog` the bytes that it has not read yet.
+pub const AUDIT_SCHEMA: &str = include_str!("../schemas/_nonnet.ovsschema");
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {

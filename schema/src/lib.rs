@@ -24,7 +24,7 @@ mod types;
 pub use atom::{Atom, AtomicType, NamedUuids, Real, parse_uuid};
 pub use condition::{Clause, Condition, Function};
 pub use datum::{Datum, Elements};
-pub use embedded::{NONNET_SCHEMA, SERVER_SCHEMA};
+pub use embedded::{AUDIT_SCHEMA, NONNET_SCHEMA, SERVER_SCHEMA};
 pub use error::{ErrorKind, OvsdbError, ParseFault};
 pub use fault::SchemaFault;
 pub use framing::{DEPTH_MAX, Frame, FramingError, MESSAGE_BYTES_MAX, PARSED_BYTES_MAX, Scanner};

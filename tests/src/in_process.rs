@@ -111,13 +111,15 @@ impl Machine {
                     id,
                     logged: None,
                 })?,
-                // No database here is a relay's.
+                // No database here is a relay's, and `_Nonnet` is not served.
                 Command::Forward { .. }
                 | Command::Withdraw { .. }
                 | Command::Resync { .. }
                 | Command::Finished { .. }
                 | Command::Changed { .. }
                 | Command::Plan { .. }
+                | Command::Look { .. }
+                | Command::ReadBacklogs
                 | Command::Converted { .. } => {}
             }
         }

@@ -42,6 +42,8 @@ pub struct Server {
     /// What stands in the place of the file, where it is not a file.
     instead: Option<String>,
     child: Option<Child>,
+    /// Whether `_Nonnet` is in the lists of databases, where the reference has no such.
+    lists_audit: bool,
 }
 
 impl Server {
@@ -63,6 +65,14 @@ impl Server {
     pub fn start_with(kind: Kind, schema: &Value, arguments: &[&str]) -> Result<Self> {
         let mut server = Self::prepare(kind, schema)?;
         server.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        server.run()?;
+        Ok(server)
+    }
+
+    /// Starts `nonnetd` on a new database with this schema as it starts by itself: with `_Nonnet` in the lists of databases.
+    pub fn start_with_audit(schema: &Value) -> Result<Self> {
+        let mut server = Self::prepare(Kind::Nonnetd, schema)?;
+        server.lists_audit = true;
         server.run()?;
         Ok(server)
     }
@@ -94,6 +104,7 @@ impl Server {
             more_files: Vec::new(),
             instead: None,
             child: None,
+            lists_audit: false,
         };
         std::fs::write(server.schema_path(), schema.to_string())?;
         if kind == Kind::Reference {
@@ -266,6 +277,9 @@ impl Server {
             }
             Kind::Nonnetd => {
                 command.arg("--schema").arg(self.schema_path());
+                if !self.lists_audit {
+                    command.arg("--hide-audit");
+                }
                 if !self.arguments.iter().any(|argument| argument.starts_with("--kernel=")) {
                     command.arg("--kernel=off");
                 }

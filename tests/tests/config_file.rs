@@ -119,7 +119,7 @@ fn what_the_file_says_is_served_and_reload_follows_it() {
         "remotes": {"punix:db.sock": null, "punix:old.sock": {}},
         "databases": {"a.db": {}},
     }));
-    assert_eq!(server.databases(), json!(["a", "_Server"]));
+    assert_eq!(server.databases(), json!(["a", "_Nonnet", "_Server"]));
     assert_eq!(server.remotes(), "punix:db.sock\npunix:old.sock\n");
     let mut old = server.client("old.sock");
     let mut kept = server.client("db.sock");
@@ -128,7 +128,7 @@ fn what_the_file_says_is_served_and_reload_follows_it() {
         "databases": {"a.db": null, "b.db": {"service-model": "standalone"}},
     });
     assert_eq!(server.reload(&next.to_string()), Ok(String::new()));
-    assert_eq!(server.databases(), json!(["a", "b", "_Server"]));
+    assert_eq!(server.databases(), json!(["a", "b", "_Nonnet", "_Server"]));
     assert_eq!(server.remotes(), "punix:db.sock\npunix:new.sock\n");
     // What goes takes its sessions along; what stays keeps them.
     assert!(old.receive_bytes_to_end().is_ok());
@@ -143,7 +143,7 @@ fn what_the_file_says_is_served_and_reload_follows_it() {
     kept.transact("b", &[insert]).unwrap();
     let last = json!({"remotes": {"punix:db.sock": {}}, "databases": {"b.db": {}}});
     assert_eq!(server.reload(&last.to_string()), Ok(String::new()));
-    assert_eq!(server.databases(), json!(["b", "_Server"]));
+    assert_eq!(server.databases(), json!(["b", "_Nonnet", "_Server"]));
     let select = json!({"op": "select", "table": "t", "where": [], "columns": ["n"]});
     assert_eq!(kept.transact("b", &[select]).unwrap()[0]["rows"], json!([{"n": 1}]));
 }
@@ -180,7 +180,11 @@ fn a_file_that_is_wrong_changes_nothing_and_the_error_says_where() {
     ] {
         let refused = server.reload(&configuration).unwrap_err();
         assert!(refused.contains(told), "{configuration}: {refused}");
-        assert_eq!(server.databases(), json!(["a", "_Server"]), "{configuration}");
+        assert_eq!(
+            server.databases(),
+            json!(["a", "_Nonnet", "_Server"]),
+            "{configuration}"
+        );
         assert_eq!(server.remotes(), "punix:db.sock\n", "{configuration}");
         assert!(!server.path("one.sock").exists());
         client.call("echo", &json!([])).unwrap();
@@ -215,7 +219,7 @@ fn a_relay_comes_and_goes_with_the_file() {
         std::thread::sleep(POLL_INTERVAL);
     }
     assert_eq!(server.reload(&plain.to_string()), Ok(String::new()));
-    assert_eq!(server.databases(), json!(["a", "_Server"]));
+    assert_eq!(server.databases(), json!(["a", "_Nonnet", "_Server"]));
 }
 
 fn numbers(server: &Configured, database: &str) -> Vec<i64> {

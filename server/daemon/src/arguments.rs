@@ -109,6 +109,10 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "http")]
     pub(crate) gateway_write: bool,
 
+    /// Leaves _Nonnet, in which clients read who committed what, out of the lists of databases; it is served all the same.
+    #[arg(long)]
+    pub(crate) hide_audit: bool,
+
     /// Starts as a backup of the server at REMOTE: follows its databases and lets clients read only.
     #[arg(
         long,
@@ -392,6 +396,11 @@ impl Arguments {
         let exclusion = self.sync_exclude_tables.as_deref().unwrap_or_default().parse();
         let exclusion = exclusion.map_err(|error: String| anyhow!("--sync-exclude-tables: {error}"))?;
         Ok((remote, exclusion))
+    }
+
+    /// Whether `_Nonnet` is left out of the lists of databases, which scripts for ovsdb-server compare.
+    pub(crate) fn hides_audit(&self) -> bool {
+        self.hide_audit || self.program == Program::OvsdbServer
     }
 
     /// Whether the server leaves the working directory once it serves.

@@ -245,6 +245,7 @@ impl State {
         self.roster.next_place += 1;
         self.places.insert(name.clone(), place);
         self.past_reads.add(name.clone(), file);
+        self.past_reads.load_newest(&name, &mut self.server);
         self.roster.files.insert(name.clone(), resolved(&loaded.path));
         self.keep_databases();
         self.carry_out(commands);

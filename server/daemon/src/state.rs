@@ -221,6 +221,8 @@ impl State {
                     rows,
                 } => self.plan(&database, PlanRequest { number, changes, rows }),
                 Command::ReadSince { database, id } => self.past_reads.start(database, id),
+                Command::Look { number, lookups } => self.past_reads.look(number, lookups),
+                Command::ReadBacklogs => self.tell_backlogs(),
                 Command::Converted { database } => self.converted(&database),
                 Command::Forward {
                     database,
@@ -240,6 +242,13 @@ impl State {
             // Only marks the session: no command follows.
             self.server.handle(Event::Congested { session }, self.clock.now());
         }
+    }
+
+    /// Tells what each session has not read yet.
+    fn tell_backlogs(&mut self) {
+        let sessions = self.sessions.iter();
+        let bytes = sessions.map(|(id, outbox)| (*id, outbox.backlog_bytes())).collect();
+        self.handle(Event::Backlogs { bytes });
     }
 
     /// Has the kernel's side work a plan out; where there is none, nobody can tell.

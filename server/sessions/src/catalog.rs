@@ -12,9 +12,12 @@ pub(crate) const CATALOG: &str = "_Server";
 /// Why a database cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The schema of `_Server` is no schema.
+    /// The schema of a database of the server's own is no schema.
     #[error("the built-in schema: {0}")]
     Schema(#[from] SchemaTextError),
+    /// It lacks a table.
+    #[error("the built-in schema has no table {0}")]
+    MissingTable(EcoString),
     /// Another database has the name.
     #[error("a database named {0} is already served")]
     DuplicateName(EcoString),

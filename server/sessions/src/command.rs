@@ -1,15 +1,17 @@
 //! What goes into the [`Server`](crate::Server), and what it asks the outside to do.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ecow::EcoString;
 use nonnet_chain::Record;
-use nonnet_engine::{ChangeSet, Database};
+use nonnet_engine::{ChangeSet, Database, OperationResult};
 use nonnet_schema::{DatabaseSchema, RowUpdate, Uuid};
 use serde_json::Value;
 
+use crate::audit::CommitLookup;
 use crate::history::Logged;
 use crate::peer::{Peer, SessionId};
 
@@ -83,6 +85,18 @@ pub enum Event {
         id: Uuid,
         /// What has changed since; None where the log does not tell.
         logged: Option<Logged>,
+    },
+    /// The answer to [`Command::Look`].
+    Looked {
+        /// Which.
+        number: u64,
+        /// One for each lookup, in order.
+        results: Vec<OperationResult>,
+    },
+    /// The answer to [`Command::ReadBacklogs`].
+    Backlogs {
+        /// By session, the bytes that wait to be read.
+        bytes: HashMap<SessionId, usize>,
     },
     /// The answer to [`Command::Plan`].
     Planned {
@@ -162,6 +176,15 @@ pub enum Command {
         /// What does not fit.
         reason: String,
     },
+    /// Look through the logs, then say [`Event::Looked`].
+    Look {
+        /// Names what is looked for; none is given twice.
+        number: u64,
+        /// What.
+        lookups: Vec<CommitLookup>,
+    },
+    /// Tell how much each session has not read yet: [`Event::Backlogs`].
+    ReadBacklogs,
     /// Work out what would be done if rows changed, then say [`Event::Planned`].
     Plan {
         /// The database.

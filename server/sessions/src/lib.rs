@@ -3,6 +3,7 @@
 //! [`Event`]s in, [`Command`]s out. A reply or an update is sent only once the state that it shows is stored, and a session sees the
 //! updates of a commit before its reply. This crate performs no I/O, reads no clock and draws no random number.
 
+mod audit;
 mod catalog;
 mod command;
 mod history;
@@ -21,6 +22,7 @@ mod session;
 mod source;
 mod usage;
 
+pub use audit::CommitLookup;
 pub use catalog::StartError;
 pub use command::{Command, Event, Outgoing, SourceNews};
 pub use history::Logged;

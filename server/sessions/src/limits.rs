@@ -74,3 +74,36 @@ pub const RELAY_GRACE_MS: u64 = 30_000;
 
 /// Plans that are worked out at the same time; each holds the rows as they would be.
 pub const PLANS_MAX: usize = 16;
+
+/// Commits of each database that `_Nonnet` shows and whose records are kept in memory for that.
+pub const WINDOW_RECORDS_MAX: usize = 1_000;
+
+/// Bytes of the bodies of those records, per database; where they are large there are fewer, but for the newest.
+pub const WINDOW_BODIES_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of the text of what a commit changed, in `_Nonnet`: some thirty rows; the log has all.
+pub const CHANGES_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of the comments of a commit there.
+pub const COMMENTS_BYTES_MAX: usize = 8 * 1024;
+
+/// Rows that a commit changed which are named there.
+pub const ROWS_NAMED_MAX: usize = 1_000;
+
+/// Commits that one `select` has looked at in the logs: about two seconds.
+pub const LOOKED_AT_MAX: usize = 200_000;
+
+/// Commits that one `select` finds in the logs.
+pub const FOUND_ROWS_MAX: usize = 10_000;
+
+/// Bytes of those in memory, roughly.
+pub const FOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Operations of one transaction that have the logs looked through.
+pub const LOOKUPS_PER_TRANSACTION_MAX: usize = 16;
+
+/// Transactions on `_Nonnet` that wait for the logs or for what sessions have not read; one more is refused.
+pub const ASKED_MAX: usize = 64;
+
+/// How often those are told anew who watch sessions, in milliseconds.
+pub const SESSIONS_INTERVAL_MS: u64 = 1_000;

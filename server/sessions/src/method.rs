@@ -1,5 +1,6 @@
 //! The methods of the protocol, by name (RFC 7047 4.1, ovsdb-server(7) 4.1).
 
+mod audit;
 mod condition_change;
 mod convert;
 mod forward;
@@ -13,6 +14,7 @@ use nonnet_engine::Access;
 use nonnet_schema::{Atom, ErrorKind, OvsdbError, ReplyError, error_reply_text, json, reply_text};
 use serde_json::Value;
 
+use crate::audit::AUDIT;
 use crate::command::Outgoing;
 use crate::lock::Mode;
 use crate::monitor::Notation;
@@ -52,7 +54,11 @@ impl Server {
             params: &params,
             id: &id,
         };
+        if is_of_audit(call.params) {
+            self.show_audit(call.params, now);
+        }
         let answer = match method {
+            "transact" if is_of_audit(call.params) => return self.audit_request(session, params, id, now),
             "transact" => return self.transact_request(session, params, id, now),
             "nonnet_plan" => return self.plan_request(session, params, &id),
             "monitor" => return self.monitor(call, Notation::Update),
@@ -137,6 +143,11 @@ impl Server {
             Err(self.no_database(method, name, params))
         }
     }
+}
+
+/// Whether a request is about `_Nonnet`.
+fn is_of_audit(params: &[Value]) -> bool {
+    params.first().and_then(Value::as_str) == Some(AUDIT)
 }
 
 /// Whose role and certificate say what may be written.

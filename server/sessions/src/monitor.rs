@@ -13,7 +13,7 @@ use bytes::Bytes;
 use ecow::EcoString;
 use nonnet_chain::MisfitDelta;
 use nonnet_engine::{ChangeSet, Snapshot};
-use nonnet_schema::MonitorRequest;
+use nonnet_schema::{MonitorRequest, TableIndex};
 use serde_json::Value;
 
 use crate::peer::SessionId;
@@ -135,6 +135,18 @@ impl Groups {
     /// The groups that watch a table in which something changed.
     pub(crate) fn concerned<'a>(&'a self, changes: &'a ChangeSet) -> impl Iterator<Item = (&'a GroupKey, &'a Group)> {
         self.by_request.iter().filter(|(_, group)| group.concerns(changes))
+    }
+
+    /// Whether anybody watches anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_request.is_empty()
+    }
+
+    /// Whether anybody watches that table.
+    pub(crate) fn watch(&self, table: TableIndex) -> bool {
+        self.by_request
+            .values()
+            .any(|group| group.request.table(table).is_some())
     }
 
     /// The place for what has changed in a group from the record `from` to `generation`; members that come back together share it.

@@ -19,6 +19,7 @@ use nonnet_engine::{ChangeSet, Database, Transaction, commit};
 use nonnet_schema::{DatabaseSchema, ErrorKind, OvsdbError, RowUpdate, TableIndex, Uuid};
 use serde_json::Value;
 
+use crate::audit::AUDIT;
 use crate::catalog::{CATALOG, StartError};
 use crate::command::{Command, SourceNews};
 use crate::limits::RELAY_GRACE_MS;
@@ -125,7 +126,9 @@ impl Server {
 
     /// The names of all databases, available or not, in order.
     pub(crate) fn names(&self) -> BTreeSet<&EcoString> {
-        self.databases.keys().chain(self.relays.keys()).collect()
+        let hidden = self.audit.as_ref().is_some_and(|audit| !audit.is_listed);
+        let all = self.databases.keys().chain(self.relays.keys());
+        all.filter(|name| !(hidden && *name == AUDIT)).collect()
     }
 
     /// Why there is no database of that name to serve a method.

@@ -72,6 +72,9 @@ impl Server {
             Some(listed) => catalog::remove_database(&listed.database, name, &mut self.entropy)?,
             None => return Err(RemoveError::Unknown(CATALOG.into())),
         };
+        if let Some(audit) = &mut self.audit {
+            audit.forget(name);
+        }
         if let Some(removed) = self.databases.remove(name) {
             self.cancel_monitors(name);
             self.cancel_parked(removed);
@@ -79,6 +82,7 @@ impl Server {
         self.remove_relay(name);
         self.commit_changes(CATALOG, &Author::default(), &Request::default(), now, unlisted)?;
         self.retry_parked(CATALOG, now);
+        self.show_to_watchers(now);
         self.close_unaware();
         Ok(std::mem::take(&mut self.commands))
     }

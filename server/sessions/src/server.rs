@@ -9,6 +9,7 @@ use nonnet_engine::{ChangeSet, CommitHook, Database, Entropy, Transaction, commi
 use nonnet_schema::{ErrorKind, Message, OvsdbError, Uuid, malformed_text, notification_text};
 use serde_json::Value;
 
+use crate::audit::Audit;
 use crate::catalog::{self, CATALOG, StartError};
 use crate::command::{Command, Event, Outgoing};
 use crate::lock::{Locks, Notice};
@@ -40,6 +41,8 @@ pub struct Server {
     pub(crate) plans: BTreeMap<u64, Planned>,
     /// The number of the next plan.
     pub(crate) next_plan: u64,
+    /// What `_Nonnet` is made of, where it is served.
+    pub(crate) audit: Option<Audit>,
     /// False where `monitor_cond` and `monitor_cond_since` are as unknown as they were before Open vSwitch 2.6.
     pub(crate) has_monitor_cond: bool,
     pub(crate) commands: Vec<Command>,
@@ -66,6 +69,7 @@ impl Server {
             next_await: 0,
             plans: BTreeMap::new(),
             next_plan: 0,
+            audit: None,
             has_monitor_cond: true,
             commands: Vec::new(),
         })
@@ -116,7 +120,11 @@ impl Server {
         keys: (Option<&SecretKey>, PublicKey),
         now: Now,
     ) -> Option<Record> {
-        self.databases.get_mut(name)?.rotate(author, now, keys)
+        let record = self.databases.get_mut(name)?.rotate(author, now, keys)?;
+        if let Some(audit) = &mut self.audit {
+            audit.committed(&name.into(), &record);
+        }
+        Some(record)
     }
 
     /// The sequence number of a database's newest commit.
@@ -134,6 +142,7 @@ impl Server {
             .flat_map(|served| &served.parked)
             .filter_map(|parked| parked.deadline_ms)
             .chain(self.relays.values().filter_map(Relay::deadline_ms))
+            .chain(self.audit.as_ref().and_then(|audit| audit.due_ms))
             .min()
     }
 
@@ -158,11 +167,14 @@ impl Server {
                 reason,
             } => self.unstored(&database, sequence, &reason, now),
             Event::Since { database, id, logged } => self.log_read(database, id, logged.as_ref()),
+            Event::Looked { number, results } => self.looked(number, results),
+            Event::Backlogs { bytes } => self.backlogs(bytes, now),
             Event::Planned { number, plan } => self.planned(number, &plan),
             Event::Source { database, news } => self.source(&database, news, now),
             Event::Tick => {
                 self.end_grace(now);
                 self.retry_expired(now);
+                self.ask_backlogs(now);
             }
         }
         std::mem::take(&mut self.commands)
@@ -327,6 +339,10 @@ impl Server {
         if served.is_some_and(|served| served.stored(sequence)) {
             self.list_schema(database, now);
         }
+        if let Some(audit) = &mut self.audit {
+            audit.stored(database, sequence);
+            self.show_to_watchers(now);
+        }
         for id in std::mem::take(&mut self.owing) {
             self.flush(id);
         }
@@ -342,6 +358,9 @@ impl Server {
             monitors,
         } = served.undo_from(sequence);
         let newest = served.sequence();
+        if let Some(audit) = &mut self.audit {
+            audit.undo_from(database, sequence);
+        }
         let is_converted_back = monitors.is_some();
         if let Some(monitors) = monitors {
             self.give_back(database, monitors);
@@ -456,12 +475,7 @@ impl Server {
             .map_err(|error| OvsdbError::new(ErrorKind::ResourcesExhausted(error.to_string())))?;
         let sequence = served.sequence();
         if let Some(record) = record {
-            let (record, durable) = (Box::new(record), request.durable);
-            self.commands.push(Command::Append {
-                database: database.into(),
-                record,
-                durable,
-            });
+            self.append(database.into(), record, request.durable);
         }
         self.update_monitors(database, &changes);
         self.commands.push(Command::Changed {
@@ -470,6 +484,19 @@ impl Server {
             sequence,
         });
         Ok(())
+    }
+
+    /// Has a record stored.
+    pub(crate) fn append(&mut self, database: EcoString, record: Record, durable: bool) {
+        if let Some(audit) = &mut self.audit {
+            audit.committed(&database, &record);
+        }
+        let record = Box::new(record);
+        self.commands.push(Command::Append {
+            database,
+            record,
+            durable,
+        });
     }
 
     /// Queues a payload for a session, and sends what may be sent.

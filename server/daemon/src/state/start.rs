@@ -54,11 +54,13 @@ pub(crate) fn start(
     let (completion_sender, completions) = mpsc::unbounded_channel();
     let (mut storages, mut places, mut ids) = (BTreeMap::new(), HashMap::new(), HashMap::new());
     let mut files = HashMap::new();
+    server.serve_audit(!arguments.hides_audit(), clock.now())?;
     let (mut past_reads, past) = PastReads::new();
     for (place, loaded) in loaded.files.into_iter().enumerate() {
         let name = loaded.database.schema().name.clone();
         ids.insert(name.clone(), loaded.chain.db_id());
         past_reads.add(name.clone(), loaded.log.path().to_owned());
+        past_reads.load_newest(&name, &mut server);
         let hook = controller::hook_for(loaded.database.schema());
         server.add_database(loaded.database, loaded.chain, hook, clock.now())?;
         files.insert(name.clone(), roster::resolved(&loaded.path));

@@ -70,11 +70,7 @@ impl Server {
             .convert(conversion, &author.unwrap_or_default(), &request, now)
             .map_err(|error| OvsdbError::new(ErrorKind::ResourcesExhausted(error.to_string())))?;
         let (record, gate) = (record.ok_or_else(read_only)?, served.gate());
-        self.commands.push(Command::Append {
-            database: database.clone(),
-            record: Box::new(record),
-            durable: true,
-        });
+        self.append(database.clone(), record, true);
         self.tell_of_conversion(&database, gate.as_ref(), call);
         self.commands.push(Command::Converted { database });
         Ok(())

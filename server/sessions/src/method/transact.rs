@@ -286,6 +286,9 @@ impl Server {
             }
         }
         self.withdraw_all(session);
+        if let Some(audit) = &mut self.audit {
+            audit.drop_session(session);
+        }
         if let Some(session) = self.sessions.get_mut(&session) {
             session.parked = 0;
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nonnet_chain::{Author, Chain, Past, Record};
 use nonnet_engine::Database;
 use nonnet_schema::{DatabaseSchema, Uuid};
-use nonnet_sessions::{Command, Event, Logged, Now, Peer, Server, SessionId};
+use nonnet_sessions::{Command, CommitLookup, Event, Logged, Now, Peer, Server, SessionId};
 use serde_json::{Value, json};
 
 pub const SCHEMA: &str = r#"{"name": "db", "tables": {"t": {"indexes": [["n"]], "columns": {
@@ -33,6 +33,10 @@ pub struct Rig {
     pub withdrawn: Vec<u64>,
     /// Why it was to tell everything anew.
     pub resyncs: Vec<String>,
+    /// What was to be looked for in the logs, by number.
+    pub lookups: Vec<(u64, Vec<CommitLookup>)>,
+    /// How often the backlogs were asked for.
+    pub backlog_reads: usize,
 }
 
 impl Rig {
@@ -54,6 +58,8 @@ impl Rig {
             forwards: Vec::new(),
             withdrawn: Vec::new(),
             resyncs: Vec::new(),
+            lookups: Vec::new(),
+            backlog_reads: 0,
         };
         for session in [A, B] {
             let peer = Peer::default();
@@ -80,6 +86,8 @@ impl Rig {
                 }
                 Command::Withdraw { number, .. } => self.withdrawn.push(number),
                 Command::Resync { reason, .. } => self.resyncs.push(reason),
+                Command::Look { number, lookups } => self.lookups.push((number, lookups)),
+                Command::ReadBacklogs => self.backlog_reads += 1,
                 Command::Changed { .. } | Command::Converted { .. } | Command::Plan { .. } => {}
             }
         }
