@@ -48,6 +48,7 @@ fn nonnet(server: &Server, arguments: &[&str], input: &str) -> Result<Output> {
     command
         .current_dir(server.directory())
         .env("NONNET_SOCKET", SOCKET)
+        .env("XDG_STATE_HOME", server.directory().join("state"))
         .args(arguments);
     program::run_command(&mut command, input.as_bytes())
 }
@@ -438,6 +439,13 @@ fn the_log_is_read_with_and_without_a_server() -> Result<()> {
         told.contains("truncated or put back: the log has") && told.contains("but a head of 99 was kept outside"),
         "{told}"
     );
+    for expected in [
+        format!("{records} records, chain"),
+        "0 records after record ".to_owned(),
+    ] {
+        let told = check(&server, &["verify", "test.db", "--since-my-last"], "", 0)?.0;
+        assert!(told.starts_with(&expected), "{told}");
+    }
     let (_, error) = check(&server, &["verify", "test.db", "--head", "state.json"], "", 2)?;
     assert!(error.contains("state.json: it is no signed note"), "{error}");
     let newest: Value =
@@ -618,6 +626,7 @@ fn a_reader_who_has_seen_enough_is_no_error() -> Result<()> {
     command
         .current_dir(server.directory())
         .env("NONNET_SOCKET", SOCKET)
+        .env("XDG_STATE_HOME", server.directory().join("state"))
         .args(["-c", &script]);
     let output = program::run_command(&mut command, b"")?;
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");

@@ -121,6 +121,19 @@ impl Verifier {
         }
     }
 
+    /// Verifies from the record after the one with that header on, where `key` signs checkpoints.
+    pub fn after(last: &Header, key: Option<PublicKey>) -> Self {
+        Self {
+            last: Some(*last),
+            head: Some(Head {
+                seq: last.seq,
+                hash: last.hash(),
+            }),
+            key,
+            ..Self::from_seq(last.seq + 1)
+        }
+    }
+
     /// The newest record that passed.
     pub fn head(&self) -> Option<Head> {
         self.head

@@ -61,5 +61,5 @@ pub use rowlog::{RowRecord, RowRecords, RowSeqs};
 pub use rows::Fields;
 pub use since::Since;
 pub use sqlite::{SharedKeys, SqliteLog};
-pub use verify::{Scope, Sound};
+pub use verify::{Scope, Sound, Verified};
 pub use writer::{Batch, Compacted, Completion, Durability, QueueError, Writer};

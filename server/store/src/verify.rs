@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nonnet_chain::tree::{Tree, TreeHash};
-use nonnet_chain::{Body, Checkpoint, CheckpointError, StateDigest, Verifier};
+use nonnet_chain::{Body, Checkpoint, CheckpointError, Head, Header, PublicKey, StateDigest, Verifier};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::head_file::Heads;
@@ -12,7 +12,7 @@ use crate::limits::VERIFY_PROGRESS_RECORDS;
 use crate::read::{self, Reader};
 use crate::rows::{self, RowMap, RowsState};
 use crate::tree::STORED_LEVEL;
-use crate::{checkpoint, open, state};
+use crate::{checkpoint, open, state, tree};
 
 /// What is verified apart from records, tree, checkpoints and the digest of the stored rows.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,19 @@ pub struct Scope {
     pub every_state: bool,
     /// Heads that were seen outside of the file: the log must begin with each of these.
     pub heads: Vec<Checkpoint>,
+    /// What an earlier verification found: the log must begin with that, and only what came after is read.
+    pub since: Option<Verified>,
+}
+
+/// A log as far as it was verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The newest record.
+    pub head: Head,
+    /// The root of the tree up to it.
+    pub root: TreeHash,
+    /// The key that signs checkpoints after it.
+    pub key: Option<PublicKey>,
 }
 
 /// A file that is what was written.
@@ -36,6 +49,17 @@ pub struct Sound {
     pub unsigned: u64,
     /// Stored rows.
     pub rows: u64,
+}
+
+impl Sound {
+    /// What a later verification can go on from.
+    pub fn verified(&self) -> Option<Verified> {
+        Some(Verified {
+            head: self.verifier.head()?,
+            root: self.root,
+            key: self.verifier.key(),
+        })
+    }
 }
 
 impl Reader {
@@ -71,6 +95,8 @@ struct Verification<'a> {
     stored_nodes: u64,
     replayed: Option<(RowMap, StateDigest)>,
     rows: u64,
+    /// The first record that is read.
+    first: u64,
 }
 
 impl<'a> Verification<'a> {
@@ -89,11 +115,41 @@ impl<'a> Verification<'a> {
             checkpoints: 0,
             unsigned: 0,
             stored_nodes: 0,
-            replayed: scope.every_state.then(Default::default),
+            replayed: (scope.every_state && scope.since.is_none()).then(Default::default),
             rows: 0,
+            first: 0,
         };
         verification.next = verification.checkpoint_after(0)?;
+        if let Some(since) = scope.since.as_ref().filter(|_| verification.has_tree) {
+            verification.begin_after(since)?;
+        }
         Ok(verification)
+    }
+
+    /// Goes on after what was verified before, where that is still there.
+    fn begin_after(&mut self, verified: &Verified) -> Result<(), OpenError> {
+        let size = verified.head.seq + 1;
+        let record = self
+            .reader
+            .records(verified.head.seq..=verified.head.seq)
+            .next()
+            .transpose()?;
+        let Some(record) = record else {
+            let records = self.reader.head()?.map_or(0, |head| head.seq + 1);
+            return Err(self.damaged(Damage::Behind { records, size }));
+        };
+        let header = Header::decode(&record.header)
+            .ok()
+            .filter(|header| header.hash() == verified.head.hash);
+        let tree = tree::read(self.connection, size).map_err(OpenError::sqlite(self.path(), "read"))?;
+        let Some(header) = header.filter(|_| tree.root() == verified.root) else {
+            return Err(self.damaged(Damage::Forked { size }));
+        };
+        self.stored_nodes = (STORED_LEVEL..64).map(|level| size >> level).sum();
+        self.verifier = Verifier::after(&header, verified.key);
+        self.next = self.checkpoint_after(size)?;
+        (self.tree, self.first) = (tree, size);
+        Ok(())
     }
 
     fn path(&self) -> &'a Path {
@@ -105,7 +161,7 @@ impl<'a> Verification<'a> {
     }
 
     fn records(&mut self, mut progress: impl FnMut(u64)) -> Result<(), OpenError> {
-        for record in self.reader.records(0..=u64::MAX) {
+        for record in self.reader.records(self.first..=u64::MAX) {
             let record = record?;
             let checked = self.verifier.check(&record);
             let header = checked.map_err(|fault| self.damaged(Damage::Record(fault)))?;
@@ -246,7 +302,7 @@ impl<'a> Verification<'a> {
 
     fn finish(self, heads: Option<Heads>) -> Result<Sound, OpenError> {
         read::check_heads(self.connection, self.path(), &self.verifier, heads)?;
-        let records = self.verifier.records();
+        let records = self.tree.size();
         if let Some(size) = self.heads.last().map(|head| head.size) {
             return Err(self.damaged(Damage::Behind { records, size }));
         }

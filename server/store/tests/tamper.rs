@@ -83,6 +83,7 @@ impl Scene {
         let scope = Scope {
             every_state: true,
             heads: with_head.then(|| self.head.clone()).into_iter().collect(),
+            since: None,
         };
         match Reader::open(&self.path()).unwrap().verify(&scope, |_| ()) {
             Ok(sound) => Ok(sound),
@@ -410,4 +411,50 @@ fn keys_are_for_their_owner_only_and_the_old_one_is_gone() {
         old,
         "the key since the rotation"
     );
+}
+
+#[test]
+fn a_later_verification_reads_only_what_came_and_finds_another_past() {
+    let scene = Scene::new();
+    let first = scene.verify(false).unwrap().verified().unwrap();
+    let since = |verified| Scope {
+        since: Some(verified),
+        ..Scope::default()
+    };
+    let again = || Reader::open(&scene.path()).unwrap().verify(&since(first), |_| ());
+    assert_eq!(again().unwrap().verifier.records(), 0);
+    let opened = open(&scene.path()).unwrap();
+    let (mut log, mut model) = (opened.log, Model::after(opened.chain));
+    for number in 0..10 {
+        let uuid = Uuid::from_u128(number << 64 | 0xb);
+        let row = model.row(nonnet_schema::TableIndex(0), uuid);
+        let expected = model.chain.head();
+        let record = model.record(vec![(nonnet_schema::TableIndex(0), uuid, Some(row))]);
+        log.append(&[record], expected, true).unwrap();
+    }
+    log.checkpoint().unwrap();
+    drop(log);
+    let sound = again().unwrap();
+    assert_eq!((sound.verifier.records(), sound.checkpoints), (10, 1));
+    assert_eq!(sound.root, scene.verify(true).unwrap().root);
+    std::fs::copy(scene.directory.path().join("old-a.db"), scene.path()).unwrap();
+    scene.forget_head();
+    let OpenError::Damaged { damage, .. } = again().unwrap_err() else {
+        panic!("another error")
+    };
+    let behind = Damage::Behind {
+        records: 602,
+        size: RECORDS,
+    };
+    assert_eq!(damage, behind);
+    let other = Scene::new();
+    other.rewrite(700, true);
+    let found = Reader::open(&other.path()).unwrap().verify(&since(first), |_| ());
+    assert!(matches!(
+        found,
+        Err(OpenError::Damaged {
+            damage: Damage::Forked { size: RECORDS },
+            ..
+        })
+    ));
 }

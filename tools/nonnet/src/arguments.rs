@@ -589,6 +589,11 @@ pub(crate) struct Verify {
     #[arg(long)]
     pub(crate) full: bool,
 
+    /// Reads only what came after the last time that this user verified the database with it; what was seen then is kept in
+    /// `$XDG_STATE_HOME/nonnet`, and the log must begin with that.
+    #[arg(long, conflicts_with_all = ["state", "full"])]
+    pub(crate) since_my_last: bool,
+
     /// A head that was kept outside, as `nonnet head` printed it: the log must begin with it. May be given several times.
     #[arg(long, value_name = "FILE")]
     pub(crate) head: Vec<PathBuf>,

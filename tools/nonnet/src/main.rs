@@ -28,6 +28,7 @@ mod server;
 mod source;
 mod state;
 mod time;
+mod verified;
 mod wanted;
 mod who;
 

@@ -70,7 +70,8 @@ fn bytes(json: &Value, name: &str) -> Result<Vec<u8>> {
     unhex(&json[name]).with_context(|| format!("{name:?} is not bytes in hexadecimal"))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
@@ -79,7 +80,8 @@ fn hex(bytes: &[u8]) -> String {
         })
 }
 
-fn unhex(value: &Value) -> Option<Vec<u8>> {
+/// The bytes of a text in hexadecimal.
+pub(crate) fn unhex(value: &Value) -> Option<Vec<u8>> {
     let text = value
         .as_str()
         .filter(|text| text.len().is_multiple_of(2) && text.is_ascii())?;

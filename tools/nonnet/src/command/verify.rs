@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::arguments::{Common, Verify};
 use crate::output::{Colour, Output};
 use crate::server::database_file;
+use crate::verified::Memory;
 
 /// The exit code where the log is not what was written.
 const FAULTY: u8 = 1;
@@ -21,12 +22,19 @@ const INCOMPLETE: u8 = 2;
 pub(crate) fn run(common: &Common, options: &Verify, output: &mut Output) -> Result<u8> {
     let file = database_file(options.file.as_deref(), common)?;
     let heads = options.head.iter().map(|path| head_file(path));
+    let memory = options.since_my_last.then(|| Memory::of(&file)).transpose()?;
     let scope = Scope {
         every_state: options.state,
         heads: heads.collect::<Result<_>>()?,
+        since: memory.as_ref().map(Memory::read).transpose()?.flatten(),
     };
     let error = match Reader::open(&file).and_then(|reader| reader.verify(&scope, |_| {})) {
-        Ok(sound) => return report_sound(&file, &sound, scope.heads.len(), output),
+        Ok(sound) => {
+            if let (Some(memory), Some(verified)) = (memory, sound.verified()) {
+                memory.write(&verified)?;
+            }
+            return report_sound(&file, &sound, &scope, output);
+        }
         Err(error) => error,
     };
     let OpenError::Damaged { damage, .. } = &error else {
@@ -41,8 +49,8 @@ fn head_file(path: &Path) -> Result<Checkpoint> {
     Checkpoint::parse(&note).with_context(|| path.display().to_string())
 }
 
-fn report_sound(file: &Path, sound: &Sound, heads: usize, output: &mut Output) -> Result<u8> {
-    let verifier = &sound.verifier;
+fn report_sound(file: &Path, sound: &Sound, scope: &Scope, output: &mut Output) -> Result<u8> {
+    let (verifier, heads) = (&sound.verifier, scope.heads.len());
     let (records, head) = (verifier.records(), verifier.head());
     let lost = verifier.lost_keys();
     let code = if lost.is_empty() { 0 } else { INCOMPLETE };
@@ -61,7 +69,11 @@ fn report_sound(file: &Path, sound: &Sound, heads: usize, output: &mut Output) -
         .map(|head| format!(", head {} {}", head.seq, head.hash))
         .unwrap_or_default();
     let text = output.coloured(Colour::Green, "chain sound");
-    output.line(&format!("{}, {text}{head}", counted(records, "record")))?;
+    let after = match &scope.since {
+        Some(since) => format!(" after record {}", since.head.seq),
+        None => String::new(),
+    };
+    output.line(&format!("{}{after}, {text}{head}", counted(records, "record")))?;
     let (signed, rows) = (
         counted(sound.checkpoints, "signed checkpoint"),
         counted(sound.rows, "row"),
