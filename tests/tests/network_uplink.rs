@@ -200,6 +200,20 @@ fn without_a_checkpoint_the_addresses_stay_and_the_row_says_how_they_would_move(
     host.until_state("bridges", "br0", "conflict");
     assert_eq!(shown(&host, "eth0"), before);
     assert!(!host.sh("ip link show eth0").contains("master"));
+    // A file that says what the rows say already: what has failed is tried again under the checkpoint, and nothing else makes a commit.
+    let file = json!({"version": 1, "plugins": {"bridges": [{"name": "br0", "uplinks": ["eth0"]}]}});
+    let again = format!("apply - --confirm 600 --checkpoint again --wait 60 <<'END'\n{file}\nEND\n");
+    let told = host.says(&again, 0);
+    assert!(
+        told.contains("tried again under the checkpoint") && told.contains("Bridge br0: converged"),
+        "{told}"
+    );
+    assert!(is_bare(&host), "{:?}", shown(&host, "eth0"));
+    host.says("confirm again", 0);
+    let commits = host.progress().0;
+    let told = host.says(&again.replace("again", "more"), 0);
+    assert!(told.contains("Nothing to change"), "{told}");
+    assert_eq!(host.progress().0, commits);
 }
 
 #[test]

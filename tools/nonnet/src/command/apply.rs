@@ -35,6 +35,13 @@ struct Outcome {
     hash: Option<String>,
 }
 
+impl Outcome {
+    /// Whether there was a commit.
+    fn is_committed(&self) -> bool {
+        !self.is_rehearsal && (!self.changes.is_empty() || self.sequence.is_some())
+    }
+}
+
 /// Applies the file; 1 where a row failed.
 pub(crate) async fn run(common: &Common, options: &Apply, output: &mut Output) -> Result<u8> {
     let checkpoint = checkpoint_row(options);
@@ -69,9 +76,7 @@ pub(crate) async fn run(common: &Common, options: &Apply, output: &mut Output) -
         print_outcome(&outcome, &joined(&server).await?, output)?;
     }
     let opened = match &checkpoint {
-        Some(_) if !outcome.changes.is_empty() && !options.dry_run => {
-            Checkpoint::find(&server, &options.checkpoint).await?
-        }
+        Some(_) if outcome.is_committed() && !options.dry_run => Checkpoint::find(&server, &options.checkpoint).await?,
         _ => None,
     };
     if let (Some(Err(_)), Some(opened), false) = (&states, &opened, output.is_json()) {
@@ -160,7 +165,13 @@ async fn commit(
             hash: None,
         };
         let changes = &outcome.changes;
-        if changes.is_empty() {
+        // Under a checkpoint more may come true than without: what has failed is tried again.
+        let states = state
+            .rows
+            .iter()
+            .filter_map(|row| RowState::of(&row.table, &row.key, &rows, &server.schema));
+        let is_tried_again = checkpoint.is_some() && states.into_iter().any(|state| state.is_failed());
+        if changes.is_empty() && !is_tried_again {
             return Ok(outcome);
         }
         let plan = Plan::new(changes, &rows, &server.schema, &comment, checkpoint, options.dry_run);
@@ -221,8 +232,13 @@ fn print_outcome(outcome: &Outcome, joined: &BTreeSet<String>, output: &mut Outp
     for line in outcome.changes.iter().flat_map(|change| lines(change, joined)) {
         output.line(&line)?;
     }
+    if count == 0 && outcome.is_committed() {
+        output.line(
+            "Everything is as the file says, but not yet in the kernel: it is tried again under the checkpoint",
+        )?;
+    }
     match (outcome.sequence, &outcome.hash) {
-        _ if count == 0 => output.line("Nothing to change: everything is as the file says"),
+        _ if !outcome.is_committed() => output.line("Nothing to change: everything is as the file says"),
         (Some(sequence), Some(hash)) => output.line(&format!("Blockchain footprint recorded: {sequence} {hash}")),
         (Some(sequence), None) => output.line(&format!("Blockchain footprint recorded: {sequence}")),
         (None, _) => output.line("Applied; this server keeps no log of it"),
@@ -232,9 +248,8 @@ fn print_outcome(outcome: &Outcome, joined: &BTreeSet<String>, output: &mut Outp
 /// What was done, for programs.
 fn report(outcome: &Outcome, states: Option<&[RowState]>) -> Value {
     let changes: Vec<Value> = outcome.changes.iter().map(to_json).collect();
-    let is_committed = !outcome.is_rehearsal && !outcome.changes.is_empty();
     let mut report = json!({
-        "changes": changes, "committed": is_committed, "sequence": outcome.sequence, "hash": outcome.hash,
+        "changes": changes, "committed": outcome.is_committed(), "sequence": outcome.sequence, "hash": outcome.hash,
     });
     if let Some(plan) = &outcome.plan {
         report["kernel"] = plan.to_json();
