@@ -19,7 +19,7 @@ use crate::program::{self, POLL_INTERVAL};
 use crate::wire::Client;
 
 /// How long a test waits for what should come soon, on a machine that may have much else to do.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Lines of the server's log that a failure shows.
 const LOG_LINES_SHOWN: usize = 30;

@@ -122,9 +122,7 @@ impl Subject {
                     let datum = Datum::parse(&row[column.name.as_str()], &column.type_, None)?;
                     columns.insert(column.name.to_string(), datum);
                 }
-                if !columns.is_empty() {
-                    state.insert((name.to_owned(), uuid), columns);
-                }
+                state.insert((name.to_owned(), uuid), columns);
             }
         }
         Ok(state)
