@@ -110,11 +110,6 @@ impl Tree {
         self.size += 1;
     }
 
-    /// Its root where that is wanted.
-    pub fn root_if(&self, is_wanted: bool) -> Option<TreeHash> {
-        is_wanted.then(|| self.root())
-    }
-
     /// Its root; that of no records is the hash of nothing.
     pub fn root(&self) -> TreeHash {
         let mut peaks = self.peaks.iter().rev().copied();

@@ -246,6 +246,17 @@ pub enum Damage {
     HeadFile,
 }
 
+impl Damage {
+    /// What is wrong with a row.
+    pub(crate) fn row(table: &str, uuid: Uuid, problem: &'static str) -> Self {
+        Self::Row {
+            table: table.escape_default().to_string(),
+            uuid,
+            problem,
+        }
+    }
+}
+
 impl OpenError {
     pub(crate) fn io(path: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io {

@@ -42,6 +42,7 @@ mod rows;
 mod since;
 mod sqlite;
 mod state;
+mod stored;
 mod time;
 mod tree;
 mod verify;

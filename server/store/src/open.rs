@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ecow::EcoString;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use nonnet_chain::{Body, Chain, Header, Record, RowName, StateDigest, Verifier, row_sum, schema_hash};
+use nonnet_chain::{Body, Chain, Header, Record, RowName, StateDigest, Verifier, schema_hash};
 use nonnet_schema::{DatabaseSchema, Datum, TableIndex, Uuid};
 use rusqlite::{Connection, OpenFlags};
 
@@ -20,9 +20,9 @@ use crate::limits::{CHECKED_FILE_BYTES_MAX, COUNTED_ROWS_MAX, VERIFIED_RECORDS_M
 use crate::lock::Lock;
 use crate::machine;
 use crate::read;
-use crate::rows::{self, ChangedRow, Fields, RowMap, RowsState};
+use crate::rows::{self, ChangedRow, RowMap, RowsState};
 use crate::sqlite::{SqliteLog, insert_records, sync_directory};
-use crate::{state, tree};
+use crate::{state, stored, tree};
 
 /// An open database.
 #[derive(Debug)]
@@ -368,50 +368,32 @@ struct Loader<'a> {
 impl Loader<'_> {
     /// Loads every row, checks that none is missing, and applies the tail of the log.
     fn load(&self, connection: &Connection, expected: RowsState, tail: &Tail) -> Result<LoadedRows, OpenError> {
-        let sqlite = |error| OpenError::sqlite(self.path, "read")(error);
         let mut touched: RowMap = tail
             .touched
             .iter()
             .map(|key| (key.clone(), ChangedRow::default()))
             .collect();
-        let known_state = state::read(connection, expected.seq).map_err(sqlite)?;
+        let known_state = state::read(connection, expected.seq).map_err(OpenError::sqlite(self.path, "read"))?;
         let is_counted = known_state.is_none() || expected.count <= COUNTED_ROWS_MAX;
         let mut counted = StateDigest::default();
-        let mut found = RowsState {
-            seq: expected.seq,
-            ..RowsState::default()
-        };
         let mut loaded = Vec::with_capacity(expected.count.min(1 << 24) as usize);
-        let mut statement = connection
-            .prepare("SELECT tbl, uuid, fields, sum FROM row")
-            .map_err(sqlite)?;
-        let mut stored = statement.query(()).map_err(sqlite)?;
-        while let Some(row) = stored.next().map_err(sqlite)? {
-            let (table, uuid, fields, sum) = stored_row(row).map_err(sqlite)?;
-            if row_sum(table, uuid, fields) != sum {
-                return Err(self.row_error(table, uuid, "its checksum is wrong"));
-            }
-            found.add(sum);
-            if is_counted {
-                let fields = self.decode(table, uuid, fields)?;
-                state::add_row(&mut counted, RowName { table, uuid }, &fields);
-            }
-            match touched.get_mut(&(EcoString::from(table), uuid)) {
-                Some(entry) if !tail.bodies.is_empty() => {
-                    *entry = ChangedRow::unchanged(Some(self.decode(table, uuid, fields)?));
+        stored::for_each_row(connection, self.path, expected, |table, uuid, bytes| {
+            let entry = touched.get_mut(&(EcoString::from(table), uuid));
+            let entry = entry.filter(|_| !tail.bodies.is_empty());
+            if is_counted || entry.is_some() {
+                let fields = stored::fields(table, uuid, bytes);
+                let fields = fields.map_err(|damage| OpenError::damaged(self.path, damage))?;
+                if is_counted {
+                    state::add_row(&mut counted, RowName { table, uuid }, &fields);
                 }
-                _ => loaded.push(self.typed(table, uuid, fields)?),
+                if let Some(entry) = entry {
+                    *entry = ChangedRow::unchanged(Some(fields));
+                    return Ok(());
+                }
             }
-        }
-        if found != expected {
-            let same_sum = found.sum == expected.sum;
-            let damage = Damage::Rows {
-                found: found.count,
-                expected: expected.count,
-                same_sum,
-            };
-            return Err(OpenError::damaged(self.path, damage));
-        }
+            loaded.push(self.typed(table, uuid, bytes)?);
+            Ok(())
+        })?;
         if is_counted && known_state.as_ref().is_some_and(|known| *known != counted) {
             return Err(OpenError::damaged(self.path, Damage::State { seq: expected.seq }));
         }
@@ -439,13 +421,6 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn decode(&self, table: &str, uuid: Uuid, bytes: &[u8]) -> Result<Fields, OpenError> {
-        let mut fields = Fields::new();
-        let decoded = rows::decode_fields(bytes, |column, datum| fields.push((column.into(), datum)));
-        decoded.map_err(|_| self.row_error(table, uuid, "its columns cannot be decoded"))?;
-        Ok(fields)
-    }
-
     fn typed(&self, table: &str, uuid: Uuid, bytes: &[u8]) -> Result<StoredRow, OpenError> {
         let unknown = || self.row_error(table, uuid, "the schema has no such table");
         let index = self.schema.table_index(table).ok_or_else(unknown)?;
@@ -468,51 +443,6 @@ impl Loader<'_> {
     }
 
     fn row_error(&self, table: &str, uuid: Uuid, problem: &'static str) -> OpenError {
-        OpenError::damaged(
-            self.path,
-            Damage::Row {
-                table: table.escape_default().to_string(),
-                uuid,
-                problem,
-            },
-        )
+        OpenError::damaged(self.path, Damage::row(table, uuid, problem))
     }
-}
-
-/// Counts the stored rows, and makes their digest.
-pub(crate) fn count_rows(connection: &Connection, path: &Path) -> Result<(RowsState, StateDigest), OpenError> {
-    let sqlite = |error| OpenError::sqlite(path, "read")(error);
-    let (mut found, mut digest) = (RowsState::default(), StateDigest::default());
-    let mut statement = connection
-        .prepare("SELECT tbl, uuid, fields, sum FROM row")
-        .map_err(sqlite)?;
-    let mut stored = statement.query(()).map_err(sqlite)?;
-    while let Some(row) = stored.next().map_err(sqlite)? {
-        let (table, uuid, bytes, sum) = stored_row(row).map_err(sqlite)?;
-        let damage = |problem| {
-            let table = table.escape_default().to_string();
-            OpenError::damaged(path, Damage::Row { table, uuid, problem })
-        };
-        if row_sum(table, uuid, bytes) != sum {
-            return Err(damage("its checksum is wrong"));
-        }
-        let mut fields = Fields::new();
-        let decoded = rows::decode_fields(bytes, |column, datum| fields.push((column.into(), datum)));
-        decoded.map_err(|_| damage("its columns cannot be decoded"))?;
-        state::add_row(&mut digest, RowName { table, uuid }, &fields);
-        found.add(sum);
-    }
-    Ok((found, digest))
-}
-
-pub(crate) type Stored<'a> = (&'a str, Uuid, &'a [u8], [u8; 16]);
-
-pub(crate) fn stored_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Stored<'a>> {
-    let uuid: [u8; 16] = row.get(1)?;
-    Ok((
-        row.get_ref(0)?.as_str()?,
-        Uuid::from_bytes(uuid),
-        row.get_ref(2)?.as_blob()?,
-        row.get(3)?,
-    ))
 }

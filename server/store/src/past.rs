@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use ecow::EcoString;
-use nonnet_chain::{Body, Past, PastRow, row_sum, schema_hash};
+use nonnet_chain::{Body, Past, PastRow, schema_hash};
 use nonnet_schema::{DatabaseSchema, Datum, TableIndex, Uuid};
 use rusqlite::Connection;
 
 use crate::layout::{Damage, OpenError};
-use crate::open::{Contents, StoredRow, stored_row};
+use crate::open::{Contents, StoredRow};
 use crate::read::Reader;
 use crate::rows::{self, ChangedRow, Fields, RowMap, RowsState};
+use crate::stored::{self, Stored, stored_row};
 
 /// The stored rows by table and UUID.
-type Stored = BTreeMap<(EcoString, Uuid), Fields>;
+type AllRows = BTreeMap<(EcoString, Uuid), Fields>;
 
 impl Reader {
     /// Every row as it was after record `seq`, under the schema of that time; None where there is no such record. The cost is that of the
@@ -51,7 +52,7 @@ impl Reader {
         let snapshot = snapshot.map_err(OpenError::sqlite(self.path(), "read"))?;
         let as_of = RowsState::read(&snapshot, self.path())?.seq;
         let stored = rows::read_row(&snapshot, table, uuid).map_err(OpenError::sqlite(self.path(), "read"))?;
-        let stored = stored.map(|(bytes, sum)| self.decode_row(table, uuid, &bytes, sum));
+        let stored = stored.map(|(bytes, sum)| self.fields((table, uuid, &bytes, sum)));
         let mut fields = stored.transpose()?;
         let mut later = Vec::new();
         for record in self.row_records(table, uuid)? {
@@ -76,20 +77,14 @@ impl Reader {
         let mut stored = statement.query((table,)).map_err(sqlite)?;
         let mut found = Vec::new();
         while let Some(row) = stored.next().map_err(sqlite)? {
-            let (table, uuid, bytes, sum) = stored_row(row).map_err(sqlite)?;
-            found.push((uuid, self.decode_row(table, uuid, bytes, sum)?));
+            let row = stored_row(row).map_err(sqlite)?;
+            found.push((row.1, self.fields(row)?));
         }
         Ok(found)
     }
 
-    fn decode_row(&self, table: &str, uuid: Uuid, bytes: &[u8], sum: [u8; 16]) -> Result<Fields, OpenError> {
-        if row_sum(table, uuid, bytes) != sum {
-            return Err(self.row_error(table, uuid, "its checksum is wrong"));
-        }
-        let mut fields = Fields::new();
-        let decoded = rows::decode_fields(bytes, |column, datum| fields.push((column.into(), datum)));
-        decoded.map_err(|_| self.row_error(table, uuid, "its columns cannot be decoded"))?;
-        Ok(fields)
+    fn fields(&self, row: Stored<'_>) -> Result<Fields, OpenError> {
+        stored::checked_fields(row).map_err(|damage| OpenError::damaged(self.path(), damage))
     }
 
     /// The text of the schema after record `seq`, whose header has that hash of it.
@@ -133,36 +128,19 @@ impl Reader {
     }
 
     /// The stored rows, and the record that they are as of.
-    fn stored_rows(&self, connection: &Connection) -> Result<(Stored, u64), OpenError> {
-        let sqlite = |error| OpenError::sqlite(self.path(), "read")(error);
+    fn stored_rows(&self, connection: &Connection) -> Result<(AllRows, u64), OpenError> {
         let expected = RowsState::read(connection, self.path())?;
-        let mut found = RowsState {
-            seq: expected.seq,
-            ..RowsState::default()
-        };
-        let mut rows = Stored::new();
-        let mut statement = connection
-            .prepare("SELECT tbl, uuid, fields, sum FROM row")
-            .map_err(sqlite)?;
-        let mut stored = statement.query(()).map_err(sqlite)?;
-        while let Some(row) = stored.next().map_err(sqlite)? {
-            let (table, uuid, bytes, sum) = stored_row(row).map_err(sqlite)?;
-            let fields = self.decode_row(table, uuid, bytes, sum)?;
-            found.add(sum);
+        let mut rows = AllRows::new();
+        stored::for_each_row(connection, self.path(), expected, |table, uuid, bytes| {
+            let fields = stored::fields(table, uuid, bytes);
+            let fields = fields.map_err(|damage| OpenError::damaged(self.path(), damage))?;
             rows.insert((table.into(), uuid), fields);
-        }
-        if found != expected {
-            let damage = Damage::Rows {
-                found: found.count,
-                expected: expected.count,
-                same_sum: found.sum == expected.sum,
-            };
-            return Err(OpenError::damaged(self.path(), damage));
-        }
+            Ok(())
+        })?;
         Ok((rows, expected.seq))
     }
 
-    fn forward(&self, stored: Stored, as_of: u64, to: u64) -> Result<Stored, OpenError> {
+    fn forward(&self, stored: AllRows, as_of: u64, to: u64) -> Result<AllRows, OpenError> {
         let mut rows: RowMap = stored
             .into_iter()
             .map(|(key, fields)| (key, ChangedRow::unchanged(Some(fields))))
@@ -177,7 +155,7 @@ impl Reader {
             .collect())
     }
 
-    fn back(&self, mut rows: Stored, to: u64, as_of: u64, schema: &DatabaseSchema) -> Result<Stored, OpenError> {
+    fn back(&self, mut rows: AllRows, to: u64, as_of: u64, schema: &DatabaseSchema) -> Result<AllRows, OpenError> {
         let mut past = Past::default();
         for body in self.bodies(to, as_of) {
             past.add(body?);
@@ -220,8 +198,7 @@ impl Reader {
     }
 
     fn row_error(&self, table: &str, uuid: Uuid, problem: &'static str) -> OpenError {
-        let table = table.escape_default().to_string();
-        OpenError::damaged(self.path(), Damage::Row { table, uuid, problem })
+        OpenError::damaged(self.path(), Damage::row(table, uuid, problem))
     }
 }
 

@@ -169,11 +169,7 @@ pub(crate) fn apply_body<E: From<Damage>>(
             None => ChangedRow::unchanged(load(&delta.table, delta.uuid)?),
         };
         let problem = "the log says that it was another one before";
-        let misfit = |_| Damage::Row {
-            table: delta.table.to_string(),
-            uuid: delta.uuid,
-            problem,
-        };
+        let misfit = |_| Damage::row(&delta.table, delta.uuid, problem);
         let after = apply(delta, row.after).map_err(misfit)?;
         rows.insert(key, ChangedRow { after, ..row });
     }

@@ -25,7 +25,7 @@ use crate::log::{AppendError, Compaction, Log, broken_link};
 use crate::rowlog;
 use crate::rows::{self, Fields, RowMap, RowsState};
 use crate::since;
-use crate::{state, tree};
+use crate::{state, stored, tree};
 
 /// Bytes of a page and of what the write-ahead log adds to it.
 const FRAME_BYTES: u64 = 4096 + 24;
@@ -536,16 +536,5 @@ fn load_row(transaction: &Transaction<'_>, table: &str, uuid: nonnet_schema::Uui
     let Some((bytes, sum)) = rows::read_row(transaction, table, uuid)? else {
         return Ok(None);
     };
-    let damage = |problem| Damage::Row {
-        table: table.to_owned(),
-        uuid,
-        problem,
-    };
-    if nonnet_chain::row_sum(table, uuid, &bytes) != sum {
-        return Err(damage("its checksum is wrong").into());
-    }
-    let mut fields = Fields::new();
-    let decoded = rows::decode_fields(&bytes, |column, datum| fields.push((column.into(), datum)));
-    decoded.map_err(|_| damage("its columns cannot be decoded"))?;
-    Ok(Some(fields))
+    Ok(Some(stored::checked_fields((table, uuid, &bytes, sum))?))
 }

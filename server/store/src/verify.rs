@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nonnet_chain::tree::{Tree, TreeHash};
-use nonnet_chain::{Body, Checkpoint, CheckpointError, Head, Header, PublicKey, StateDigest, Verifier};
+use nonnet_chain::{Body, Checkpoint, CheckpointError, Head, Header, PublicKey, RowName, StateDigest, Verifier};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::head_file::Heads;
@@ -12,7 +12,7 @@ use crate::limits::VERIFY_PROGRESS_RECORDS;
 use crate::read::{self, Reader};
 use crate::rows::{self, RowMap, RowsState};
 use crate::tree::STORED_LEVEL;
-use crate::{checkpoint, open, state, tree};
+use crate::{checkpoint, state, stored, tree};
 
 /// What is verified apart from records, tree, checkpoints and the digest of the stored rows.
 #[derive(Clone, Debug, Default)]
@@ -205,7 +205,7 @@ impl<'a> Verification<'a> {
 
     /// Compares the heads of the tree at its present size.
     fn check_heads(&mut self) -> Result<(), OpenError> {
-        let (size, root) = (self.tree.size(), self.tree.root_if(self.is_head_due()));
+        let (size, root) = (self.tree.size(), self.is_head_due().then(|| self.tree.root()));
         while let Some(head) = self.heads.pop_if(|head| head.size <= size) {
             if Some(head.root) != root {
                 return Err(self.damaged(Damage::Forked { size: head.size }));
@@ -275,18 +275,13 @@ impl<'a> Verification<'a> {
     fn rows(&mut self) -> Result<(), OpenError> {
         let sqlite = |error| OpenError::sqlite(self.path(), "read")(error);
         let expected = RowsState::read(self.connection, self.path())?;
-        let (found, digest) = open::count_rows(self.connection, self.path())?;
-        let found = RowsState {
-            seq: expected.seq,
-            ..found
-        };
-        if found != expected {
-            return Err(self.damaged(Damage::Rows {
-                found: found.count,
-                expected: expected.count,
-                same_sum: found.sum == expected.sum,
-            }));
-        }
+        let mut digest = StateDigest::default();
+        stored::for_each_row(self.connection, self.path(), expected, |table, uuid, bytes| {
+            let fields = stored::fields(table, uuid, bytes);
+            let fields = fields.map_err(|damage| self.damaged(damage))?;
+            state::add_row(&mut digest, RowName { table, uuid }, &fields);
+            Ok(())
+        })?;
         let query = "SELECT substr(header, 129, 32) FROM log WHERE seq = ?";
         let root: Option<[u8; 32]> = self
             .connection
@@ -296,7 +291,7 @@ impl<'a> Verification<'a> {
         if root.is_some_and(|root| root != [0; 32] && root != digest.root()) {
             return Err(self.damaged(Damage::State { seq: expected.seq }));
         }
-        self.rows = found.count;
+        self.rows = expected.count;
         Ok(())
     }
 
