@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -136,7 +136,7 @@ pub(crate) fn load_existing(path: &Path, clock: Clock, entropy: &mut Entropy) ->
 fn enrol(path: &Path, log: &mut SqliteLog, chain: &mut Chain, clock: Clock) -> anyhow::Result<()> {
     let keys = log.keys();
     let new = {
-        let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = keys.lock();
         if keys.current().is_some() {
             return Ok(());
         }
@@ -181,7 +181,7 @@ fn convert(path: &Path, clock: Clock, entropy: &mut Entropy) -> anyhow::Result<(
 }
 
 /// The server itself.
-fn author(doing: &str) -> Author {
+pub(crate) fn author(doing: &str) -> Author {
     Author {
         comm: "nonnetd".into(),
         remote: doing.into(),

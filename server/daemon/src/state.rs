@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ecow::EcoString;
-use nonnet_chain::{Author, Record};
+use nonnet_chain::Record;
 use nonnet_engine::{ChangeSet, Transaction};
 use nonnet_hooks::dhcp::Lease;
 use nonnet_hooks::object::Owner;
@@ -20,6 +20,7 @@ use tracing::{error, warn};
 
 use crate::checkpoints::{CheckpointKeeper, Learnt};
 use crate::clock::Clock;
+use crate::databases::author;
 use crate::network::NetworkLink;
 use crate::past::PastReads;
 use crate::plan::PlanRequest;
@@ -60,15 +61,6 @@ pub(crate) struct State {
     pub(crate) replication: Replication,
     /// Records that the current batch of events brought, by database.
     pub(crate) fresh: HashMap<usize, Fresh>,
-}
-
-/// Who brings new keys: the server itself.
-fn key_author() -> Author {
-    Author {
-        comm: "nonnetd".into(),
-        remote: "key".into(),
-        ..Author::default()
-    }
 }
 
 /// Records of one batch of events.
@@ -280,9 +272,9 @@ impl State {
         let key_life = Duration::from_secs(self.roster.arguments.key_life);
         for (place, mut fresh) in self.fresh.drain() {
             if let Some(storage) = self.storages.get_mut(&place) {
-                let named = self.places.iter().find(|(_, at)| **at == place);
                 let rotation = storage.rotate_key(key_life, |keys| {
-                    self.server.rotate_key(named?.0, &key_author(), keys, self.clock.now())
+                    let named = self.places.iter().find(|(_, at)| **at == place);
+                    self.server.rotate_key(named?.0, &author("key"), keys, self.clock.now())
                 });
                 fresh.records.extend(rotation);
                 storage.append(fresh.records, fresh.durable);

@@ -1,7 +1,6 @@
 //! The store of one database as the state thread sees it: records go in, sequence numbers that are stored come out.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use nonnet_chain::{Head, PublicKey, Record, SecretKey};
@@ -76,7 +75,7 @@ impl Storage {
         if self.keyed_at.elapsed() < life {
             return None;
         }
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.lock();
         let (current, next) = keys.rotation()?;
         self.keyed_at = Instant::now();
         rotate((Some(current), next))

@@ -13,6 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -32,6 +33,22 @@ pub struct Keys {
     path: PathBuf,
     current: Option<SecretKey>,
     next: Option<SecretKey>,
+}
+
+/// Keys that the writer of a log and whoever makes records share.
+#[derive(Clone, Debug)]
+pub struct SharedKeys(Arc<Mutex<Keys>>);
+
+impl SharedKeys {
+    pub(crate) fn new(keys: Keys) -> Self {
+        Self(Arc::new(Mutex::new(keys)))
+    }
+
+    /// Takes them for as long as the guard lives.
+    pub fn lock(&self) -> MutexGuard<'_, Keys> {
+        // Whoever panicked with them has left whole keys.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Keys {

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nonnet_chain::tree::Tree;
@@ -14,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use crate::checkpoint::Signed;
 use crate::head_file::HeadFile;
-use crate::keys::{self, Keys};
+use crate::keys::{self, Keys, SharedKeys};
 use crate::layout::{Damage, OpenError, beside};
 use crate::limits::{
     CHECKPOINT_BUSY_BYTES, CHECKPOINT_IDLE_BYTES, FREE_PAGES_KEPT_SHARE, INDEXED_RECORDS_MAX, LAG_BYTES_MAX,
@@ -62,9 +61,6 @@ pub struct SqliteLog {
     _lock: Lock,
 }
 
-/// Keys that the writer of a log and whoever makes records share.
-pub type SharedKeys = Arc<Mutex<Keys>>;
-
 /// What stops background work.
 enum Stop {
     Sqlite(rusqlite::Error),
@@ -107,7 +103,7 @@ impl SqliteLog {
         let rows_indexed = rowlog::indexed(&connection).map_err(OpenError::sqlite(path, "read"))?;
         let tree = tree::read(&connection, head.seq + 1).map_err(OpenError::sqlite(path, "read"))?;
         let key = keys::in_force(&connection).map_err(OpenError::sqlite(path, "read"))?;
-        let keys = Arc::new(Mutex::new(Keys::open(path, key)?));
+        let keys = SharedKeys::new(Keys::open(path, key)?);
         let signed = Signed::read(&connection).map_err(OpenError::sqlite(path, "read"))?;
         let path = path.to_owned();
         Ok(Self {
@@ -144,7 +140,7 @@ impl SqliteLog {
 
     /// The keys that sign checkpoints, which whoever makes a new one uses as well.
     pub fn keys(&self) -> SharedKeys {
-        Arc::clone(&self.keys)
+        self.keys.clone()
     }
 
     /// Has the next key ready before anybody asks for it: to make it takes two syncs.
@@ -153,7 +149,7 @@ impl SqliteLog {
             return;
         }
         self.is_key_prepared = true;
-        if let Err(error) = lock(&self.keys).prepare() {
+        if let Err(error) = self.keys.lock().prepare() {
             tracing::warn!("the key of checkpoints is not replaced until the next start: {error}");
         }
     }
@@ -175,7 +171,7 @@ impl SqliteLog {
     fn follow_keys(&mut self, batch: &[Record]) {
         for rotation in batch.iter().filter_map(brought_key) {
             self.is_key_prepared = false;
-            if let Err(error) = lock(&self.keys).written(rotation) {
+            if let Err(error) = self.keys.lock().written(rotation) {
                 // The next start finds it beside the log that names it.
                 tracing::warn!("no checkpoints are signed until the next start: {error}");
             }
@@ -184,7 +180,7 @@ impl SqliteLog {
 
     /// Signs the head where it is not signed, once its record has reached the disk: what others have seen must not vanish.
     fn sign_head(&mut self) -> Result<(), AppendError> {
-        if self.signed.due(self.tree.size()).is_none() || lock(&self.keys).current().is_none() {
+        if self.signed.due(self.tree.size()).is_none() || self.keys.lock().current().is_none() {
             return Ok(());
         }
         if self.synced != self.head {
@@ -195,7 +191,7 @@ impl SqliteLog {
             size: self.tree.size(),
             root: self.tree.root(),
         };
-        let keys = lock(&self.keys);
+        let keys = self.keys.lock();
         let Some(key) = keys.current() else {
             return Ok(());
         };
@@ -415,7 +411,7 @@ impl Log for SqliteLog {
 
     fn until_checkpoint(&self) -> Option<Duration> {
         let due = self.signed.due(self.tree.size())?;
-        lock(&self.keys).current().map(|_| due)
+        self.keys.lock().current().map(|_| due)
     }
 
     fn checkpoint(&mut self) -> Result<(), AppendError> {
@@ -483,11 +479,6 @@ fn brought_schema(record: &Record) -> Option<ecow::EcoString> {
 fn brought_key(record: &Record) -> Option<PublicKey> {
     let may_bring = matches!(record.header.kind, Kind::Genesis | Kind::KeyRotate);
     Some(may_bring.then(|| record.decode_body().ok()?.rotation)??.new)
-}
-
-fn lock(keys: &SharedKeys) -> MutexGuard<'_, Keys> {
-    // Whoever panicked with it has left whole keys.
-    keys.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes the names in the directory of `path` survive a loss of power.

@@ -372,8 +372,8 @@ fn a_key_that_was_lost_is_replaced_and_told() {
     let _ = std::fs::remove_file(scene.directory.path().join("a.db.key.next"));
     let opened = open(&scene.path()).unwrap();
     let (mut log, mut chain) = (opened.log, opened.chain);
-    assert!(log.keys().lock().unwrap().current().is_none());
-    let new = log.keys().lock().unwrap().prepare().unwrap();
+    assert!(log.keys().lock().current().is_none());
+    let new = log.keys().lock().prepare().unwrap();
     let expected = chain.head();
     let (author, request) = (nonnet_chain::Author::default(), nonnet_chain::Request::default());
     let record = chain

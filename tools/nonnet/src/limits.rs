@@ -31,3 +31,9 @@ pub(crate) const FOLLOWED_FIRST: u64 = 10;
 
 /// How often `log --follow` looks for new commits.
 pub(crate) const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long a server that runs is given to sign a record: it does so each second.
+pub(crate) const SIGNED_DELAY: Duration = Duration::from_secs(3);
+
+/// How often is looked whether it has.
+pub(crate) const SIGNED_INTERVAL: Duration = Duration::from_millis(50);

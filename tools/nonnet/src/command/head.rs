@@ -1,7 +1,7 @@
 //! `nonnet head`: the newest signed head of the log.
 
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use nonnet_chain::Checkpoint;
@@ -9,14 +9,9 @@ use nonnet_store::Reader;
 use serde_json::json;
 
 use crate::arguments::{Common, Head};
+use crate::limits::{SIGNED_DELAY, SIGNED_INTERVAL};
 use crate::output::Output;
 use crate::server::database_file;
-
-/// How long a server that runs is given to sign its newest record: it does so each second.
-const SIGNED_DELAY: Duration = Duration::from_secs(3);
-
-/// How often is looked whether it has.
-const LOOK_DELAY: Duration = Duration::from_millis(50);
 
 /// Prints the checkpoint of the newest record; where no server signs it, the newest there is.
 pub(crate) fn run(common: &Common, options: &Head, output: &mut Output) -> Result<u8> {
@@ -31,7 +26,7 @@ pub(crate) fn run(common: &Common, options: &Head, output: &mut Output) -> Resul
                 "{}: no head is signed yet: nonnetd signs one each second while records come",
                 file.display()
             ),
-            _ => sleep(LOOK_DELAY),
+            _ => sleep(SIGNED_INTERVAL),
         }
     };
     let checkpoint = Checkpoint::parse(&note).with_context(|| format!("{}: the newest checkpoint", file.display()))?;

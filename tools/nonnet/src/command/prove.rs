@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use nonnet_chain::{Checkpoint, DatumChange, Proof, ProofFault, Proven, RowDelta, Shown, UNKNOWN_ID};
@@ -12,14 +12,9 @@ use serde_json::{Map, Value, json};
 
 use crate::arguments::{Common, Prove};
 use crate::history::History;
+use crate::limits::{SIGNED_DELAY, SIGNED_INTERVAL};
 use crate::output::{Colour, Output};
 use crate::{proof_file, time};
-
-/// How long a server that runs is given to sign the record: it does so each second.
-const SIGNED_DELAY: Duration = Duration::from_secs(3);
-
-/// How often is looked whether it has.
-const LOOK_DELAY: Duration = Duration::from_millis(50);
 
 /// The exit code where a file proves nothing.
 const FAULTY: u8 = 1;
@@ -65,7 +60,7 @@ fn prove(reader: &Reader, seq: u64, row: Option<Uuid>) -> Result<Proof> {
                 ),
             }
         }
-        sleep(LOOK_DELAY);
+        sleep(SIGNED_INTERVAL);
     }
 }
 
